@@ -1,0 +1,106 @@
+"""What an encoder is: two small protocols, the identity an index remembers, and the room's errors.
+
+Query and document verbs are kept apart because inference-free encoders are asymmetric: documents pass through a
+transformer, queries only through a tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+
+class EncoderError(ValueError):
+    """A text could not be encoded, or an encoder could not be loaded; the message says what to do next."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything about an encoder that moves a vector. Two encoders with equal identities give equal vectors.
+
+    Attributes:
+        name: what was asked for: an embedded name, a hub name or a folder.
+        revision: hash of the weights (or of the analyser's settings).
+        tokenizer: hash of the tokenizer.
+        activation: how token states become a vector, as in "mean+l2", "max+log1p" or "tf".
+        max_length: tokens read of a text; 0 when there is no limit.
+        dim: dimensions of a dense vector, columns of a sparse one.
+        query_weights: "encoder" when query vectors are final; "idf" when they hold counts or presence that the index
+            weights by its own inverse document frequencies.
+    """
+
+    name: str
+    revision: str
+    tokenizer: str
+    activation: str
+    max_length: int
+    dim: int
+    query_weights: str = "encoder"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the identity as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Identity:
+        """Returns the identity that `to_json` wrote; unknown keys are an error."""
+        return cls(**values)
+
+    def differences(self, other: Identity) -> list[str]:
+        """Returns the names of the fields in which two identities differ; `name` alone moves no vector."""
+        return [f.name for f in fields(self) if f.name != "name" and getattr(self, f.name) != getattr(other, f.name)]
+
+
+@runtime_checkable
+class SparseEncoder(Protocol):
+    """Text to non-negative sparse vectors."""
+
+    @property
+    def identity(self) -> Identity:
+        """What moves a vector of this encoder."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> csr_matrix:
+        """Returns float32 (len(texts), dim): weights of expansion terms, or term counts for a lexical analyser."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str]) -> csr_matrix:
+        """Returns float32 (len(texts), dim); an empty row where a text has no terms."""
+        ...
+
+    def term_names(self, text: str) -> dict[int, str]:
+        """Returns the readable names of a query's terms, by column."""
+        ...
+
+
+@runtime_checkable
+class DenseEncoder(Protocol):
+    """Text to dense vectors, compared by inner product."""
+
+    @property
+    def identity(self) -> Identity:
+        """What moves a vector of this encoder."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Returns float32 (len(texts), dim), C-contiguous."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Returns float32 (len(texts), dim), C-contiguous."""
+        ...
+
+
+@runtime_checkable
+class JointEncoder(Protocol):
+    """Text to both strands in one forward pass."""
+
+    def encode_documents(self, texts: Sequence[str]) -> tuple[csr_matrix, NDArray[np.float32]]:
+        """Returns the sparse and the dense vectors of the same texts."""
+        ...
