@@ -1,0 +1,41 @@
+"""From weights and counts to 8-bit impacts, and the query-side inverse document frequency."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+STEPS = 255
+
+
+def saturated(
+    counts: NDArray[np.uint8], lengths: NDArray[np.uint32], average: float, k1: float, b: float
+) -> NDArray[np.float64]:
+    """Returns the document side of BM25 as Lucene writes it, in [0, 1): tf / (tf + k1 (1 - b + b dl / avgdl)).
+
+    Args:
+        counts: term frequencies, one a posting.
+        lengths: the length in terms of each posting's document.
+        average: mean document length.
+        k1: saturation.
+        b: share of the length normalisation.
+    """
+    tf = counts.astype(np.float64)
+    return tf / (tf + k1 * (1 - b + b * lengths / max(average, 1e-9)))
+
+
+def quantised(weights: NDArray[np.floating], scale: float) -> NDArray[np.uint8]:
+    """Returns weights as steps of `scale`, rounded, at least 1 (a posting never vanishes) and at most 255."""
+    return np.clip(np.rint(np.asarray(weights, np.float64) / scale), 1, STEPS).astype(np.uint8)
+
+
+def step_for(weights: NDArray[np.floating]) -> float:
+    """Returns the step that lets the largest of these weights, and a quarter more, fit into 8 bits."""
+    largest = float(weights.max()) if weights.size else 0.0
+    return (largest * 1.25 or 1.0) / STEPS
+
+
+def idf(frequencies: NDArray[np.int64], documents: int) -> NDArray[np.float32]:
+    """Returns ln(1 + (N - df + 0.5) / (df + 0.5)), Lucene's BM25 IDF; 0 for terms that no document holds."""
+    df = frequencies.astype(np.float64)
+    return np.where(df > 0, np.log1p((documents - df + 0.5) / (df + 0.5)), 0.0).astype(np.float32)

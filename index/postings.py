@@ -1,0 +1,114 @@
+"""The inverted index of one segment as ten arrays, and how they are built from the forward copy.
+
+Postings are sorted by term, then window, then document. A *cell* is one term's postings inside one window of
+documents: it has a start pointer and a maximal impact, and only cells that hold something are stored, so a term that
+occurs once costs one cell. A posting is 3 bytes: a uint16 offset inside its window and a uint8 impact.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .impacts import saturated
+
+
+class Forward(NamedTuple):
+    """Documents -> terms: the copy that segments are built, merged and explained from.
+
+    Attributes:
+        starts: int64 (n + 1,), where each document's terms begin.
+        terms: uint32 (postings,), ascending inside a document, in the shared term space.
+        values: uint8 (postings,): quantised impacts of learned terms, counts (at most 255) of lexical ones.
+        lengths: uint32 (n,), document lengths in lexical terms.
+    """
+
+    starts: NDArray[np.int64]
+    terms: NDArray[np.uint32]
+    values: NDArray[np.uint8]
+    lengths: NDArray[np.uint32]
+
+    @property
+    def size(self) -> int:
+        """Returns the number of documents."""
+        return self.lengths.size
+
+
+class Postings(NamedTuple):
+    """The searchable arrays of one segment.
+
+    Attributes:
+        terms: uint32 (T,), ascending.
+        cells: uint32 (T + 1,), where each term's cells begin.
+        cell_window: uint16 (C,), the window of a cell.
+        cell_start: uint32 (C + 1,), where each cell's postings begin.
+        cell_max: uint8 (C,), the largest impact inside a cell.
+        offsets: uint16 (P,), document minus the window's first document.
+        impacts: uint8 (P,).
+        id_rank: uint32 (n,), each document's place in ascending order of external ids: ties are broken by it.
+        by_rank: uint32 (n,), the inverse of id_rank.
+        window: int64 (1,), documents to a window.
+    """
+
+    terms: NDArray[np.uint32]
+    cells: NDArray[np.uint32]
+    cell_window: NDArray[np.uint16]
+    cell_start: NDArray[np.uint32]
+    cell_max: NDArray[np.uint8]
+    offsets: NDArray[np.uint16]
+    impacts: NDArray[np.uint8]
+    id_rank: NDArray[np.uint32]
+    by_rank: NDArray[np.uint32]
+    window: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        """Returns the number of documents."""
+        return self.id_rank.size
+
+    def frequencies(self, terms: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """Returns how many documents hold each term (deleted ones included)."""
+        if not self.terms.size:
+            return np.zeros(terms.size, np.int64)
+        row = np.minimum(np.searchsorted(self.terms, terms), self.terms.size - 1)
+        counts = self.cell_start[self.cells[row + 1]].astype(np.int64) - self.cell_start[self.cells[row]]
+        return np.where(self.terms[row] == terms, counts, 0)
+
+
+def impacts_of(forward: Forward, base: int, average: float, k1: float, b: float) -> NDArray[np.uint8]:
+    """Returns each forward posting's impact: values of learned terms as they are, counts from `base` up through BM25."""
+    impacts = np.array(forward.values)
+    lexical = forward.terms >= base
+    lengths = np.repeat(forward.lengths, np.diff(forward.starts))[lexical]
+    weights = saturated(impacts[lexical], lengths, average, k1, b)
+    impacts[lexical] = np.clip(np.rint(weights * 255), 1, 255)
+    return impacts
+
+
+def invert(forward: Forward, impacts: NDArray[np.uint8], id_rank: NDArray[np.uint32], window: int) -> Postings:
+    """Returns the postings of a forward copy whose impacts are given."""
+    order = np.argsort(forward.terms, kind="stable")
+    documents = np.repeat(np.arange(forward.size, dtype=np.uint32), np.diff(forward.starts))[order]
+    terms, windows = forward.terms[order], documents // window
+    new_cell = np.ones(order.size, bool)
+    new_cell[1:] = (terms[1:] != terms[:-1]) | (windows[1:] != windows[:-1])
+    first = np.flatnonzero(new_cell)
+    cell_terms = terms[first]
+    term_at = np.flatnonzero(np.append(True, cell_terms[1:] != cell_terms[:-1])) if first.size else first
+    ordered = impacts[order]
+    by_rank = np.empty_like(id_rank)
+    by_rank[id_rank] = np.arange(id_rank.size, dtype=np.uint32)
+    return Postings(
+        terms=cell_terms[term_at],
+        cells=np.append(term_at, first.size).astype(np.uint32),
+        cell_window=windows[first].astype(np.uint16),
+        cell_start=np.append(first, order.size).astype(np.uint32),
+        cell_max=np.maximum.reduceat(ordered, first) if first.size else np.empty(0, np.uint8),
+        offsets=(documents - windows * np.uint32(window)).astype(np.uint16),
+        impacts=ordered,
+        id_rank=id_rank,
+        by_rank=by_rank,
+        window=np.array([window], np.int64),
+    )

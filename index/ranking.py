@@ -1,0 +1,27 @@
+"""The order of a ranking, settled once: by score descending, then by document id descending (trec_eval's rule)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def ranked(scores: Mapping[str, float] | Iterable[tuple[str, float]], k: int | None = None) -> list[tuple[str, float]]:
+    """Returns (id, score) pairs in rank order, the first k of them when k is given."""
+    pairs = scores.items() if isinstance(scores, Mapping) else scores
+    return sorted(pairs, key=lambda pair: (pair[1], pair[0]), reverse=True)[:k]
+
+
+def order(scores: NDArray[np.floating], ids: Sequence[str], k: int | None = None) -> list[int]:
+    """Returns the indices of `scores` in rank order: `ranked`, for scores and ids in two arrays."""
+    values = scores.tolist()
+    return sorted(range(len(values)), key=lambda i: (values[i], ids[i]), reverse=True)[:k]
+
+
+def id_ranks(ids: Sequence[str]) -> NDArray[np.uint32]:
+    """Returns for each id its place in ascending id order: integers that break ties as the ids themselves would."""
+    ranks = np.empty(len(ids), np.uint32)
+    ranks[sorted(range(len(ids)), key=ids.__getitem__)] = np.arange(len(ids), dtype=np.uint32)
+    return ranks
