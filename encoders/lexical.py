@@ -139,12 +139,8 @@ class LexicalEncoder:
 
     def __init__(self, language: str = "english", *, stop_words: Sequence[str] | None = None) -> None:
         self.analyser = Analyser(language, stop_words=stop_words)
-
-    @cached_property
-    def identity(self) -> Identity:
-        """What moves a count: the language and the stop words."""
         stops = hashlib.sha256("\n".join(sorted(self.analyser.stop_words)).encode()).hexdigest()[:16]
-        return Identity(
+        self._identity = Identity(
             name=f"snowball-{self.analyser.language}",
             revision=stops,
             tokenizer=f"unicode-words-1/{self.analyser.language}",
@@ -153,6 +149,11 @@ class LexicalEncoder:
             dim=LEXICAL_SPACE,
             query_weights="idf",
         )
+
+    @property
+    def identity(self) -> Identity:
+        """What moves a count: the language and the stop words."""
+        return self._identity
 
     def encode_documents(self, texts: Sequence[str]) -> csr_matrix:
         """Returns float32 term counts (len(texts), LEXICAL_SPACE)."""

@@ -48,9 +48,11 @@ class DenseSegment:
             import faiss
 
             try:
-                index = faiss.read_index(str(self.path), faiss.IO_FLAG_MMAP_IFC)
+                index: Any = faiss.read_index(str(self.path), faiss.IO_FLAG_MMAP_IFC)
             except RuntimeError as error:
-                raise CorruptError(f"{self.path} cannot be read as a FAISS index: it is damaged or cut short") from error
+                raise CorruptError(
+                    f"{self.path} cannot be read as a FAISS index: it is damaged or cut short"
+                ) from error
             if (index.ntotal, index.d) != (self.size, self.dim):
                 expected, found = f"{self.size} vectors of {self.dim}", f"{index.ntotal} of {index.d}"
                 raise CorruptError(f"{self.path} holds {found}; the index expects {expected}")
@@ -80,9 +82,9 @@ class DenseSegment:
         index = self._open()
         parameters = None
         if alive.size:
-            bitmap = np.packbits(alive, bitorder="little")
-            selector = faiss.IDSelectorBitmap(bitmap)
-            parameters = faiss.SearchParameters(sel=selector)
+            swig: Any = faiss
+            selector = swig.IDSelectorBitmap(np.packbits(alive, bitorder="little"))
+            parameters = swig.SearchParameters(sel=selector)
         _, found = index.search(query[None, :], min(k, self.size), params=parameters)
         documents = found[0][found[0] >= 0].astype(np.int64)
         return row_scores(self.vectors[documents], query), documents

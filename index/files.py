@@ -59,7 +59,7 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> str:
-    """Writes the manifest of a folder's files, with sizes and checksums, makes all of it durable, returns its CRC-32."""
+    """Writes the manifest of a folder's files, with sizes and checksums, syncs all, returns its CRC-32."""
     files = sorted(p for p in folder.iterdir() if p.name != MANIFEST)
     for path in files:
         sync_file(path)

@@ -18,7 +18,7 @@ ROOM = 65536
 
 
 @njit(nogil=True, cache=True)
-def _row(terms, term):  # noqa: ANN001, ANN202
+def _row(terms, term):
     low, high = 0, terms.size
     while low < high:
         middle = (low + high) >> 1
@@ -30,13 +30,13 @@ def _row(terms, term):  # noqa: ANN001, ANN202
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def _add(accumulator, offsets, impacts, weight):  # noqa: ANN001, ANN202
+def _add(accumulator, offsets, impacts, weight):
     for i in range(offsets.shape[0]):
         accumulator[offsets[i]] += weight * np.float32(impacts[i])
 
 
 @njit(nogil=True, cache=True)
-def _maximum(values):  # noqa: ANN001, ANN202
+def _maximum(values):
     largest = values[0]
     for i in range(values.shape[0]):
         largest = max(largest, values[i])
@@ -44,7 +44,7 @@ def _maximum(values):  # noqa: ANN001, ANN202
 
 
 @njit(nogil=True, cache=True)
-def _keep_best(keys, size, k):  # noqa: ANN001, ANN202
+def _keep_best(keys, size, k):
     """Moves the k largest of keys[:size] to the front and returns the smallest of them (quickselect)."""
     low, high = 0, size - 1
     while low < high:
@@ -69,7 +69,7 @@ def _keep_best(keys, size, k):  # noqa: ANN001, ANN202
 
 
 @njit(nogil=True, cache=True)
-def _scan(bits, first, id_rank, alive, keys, size, k, least):  # noqa: ANN001, ANN202
+def _scan(bits, first, id_rank, alive, keys, size, k, least):
     """Collects the keys of a window's documents that beat `least`; returns the new size and the new least key."""
     threshold = np.uint32(least >> np.uint64(32))
     for start in range(0, bits.size, BLOCK):
@@ -93,10 +93,10 @@ def _scan(bits, first, id_rank, alive, keys, size, k, least):  # noqa: ANN001, A
 
 
 @njit(nogil=True, cache=True)
-def search(  # noqa: PLR0913
+def search(
     p_terms, p_cells, cell_window, cell_start, cell_max, offsets, impacts, id_rank, by_rank, p_window,
     terms, weights, k, alive, accumulator,
-):  # fmt: skip  # noqa: ANN001, ANN201
+):  # fmt: skip
     """Returns the k best (scores float32, documents int64); see `reference.search`.
 
     `accumulator` is float32 (ROOM,), scratch space of the calling thread. `k` is at least 1.
@@ -142,14 +142,14 @@ def search(  # noqa: PLR0913
 
 
 @njit(nogil=True, cache=True)
-def _score(key):  # noqa: ANN001, ANN202
+def _score(key):
     return np.array([np.uint32(key >> np.uint64(32))], np.uint32).view(np.float32)[0]
 
 
 @njit(nogil=True, cache=True)
-def lookup(  # noqa: PLR0913
+def lookup(
     p_terms, p_cells, cell_window, cell_start, cell_max, offsets, impacts, id_rank, by_rank, p_window, terms, documents
-):  # noqa: ANN001, ANN201
+):
     """Returns impacts uint8 (len(documents), len(terms)); see `reference.lookup`."""
     found = np.zeros((documents.size, terms.size), np.uint8)
     window = p_window[0]

@@ -78,7 +78,7 @@ class Postings(NamedTuple):
 
 
 def impacts_of(forward: Forward, base: int, average: float, k1: float, b: float) -> NDArray[np.uint8]:
-    """Returns each forward posting's impact: values of learned terms as they are, counts from `base` up through BM25."""
+    """Returns each forward posting's impact: values below `base` as they are, counts from there up through BM25."""
     impacts = np.array(forward.values)
     lexical = forward.terms >= base
     lengths = np.repeat(forward.lengths, np.diff(forward.starts))[lexical]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def ranked(scores: Mapping[str, float] | Iterable[tuple[str, float]], k: int | None = None) -> list[tuple[str, float]]:
+def ranked(scores: Mapping[str, float], k: int | None = None) -> list[tuple[str, float]]:
     """Returns (id, score) pairs in rank order, the first k of them when k is given."""
-    pairs = scores.items() if isinstance(scores, Mapping) else scores
-    return sorted(pairs, key=lambda pair: (pair[1], pair[0]), reverse=True)[:k]
+    return sorted(scores.items(), key=lambda pair: (pair[1], pair[0]), reverse=True)[:k]
 
 
 def order(scores: NDArray[np.floating], ids: Sequence[str], k: int | None = None) -> list[int]:

@@ -29,7 +29,13 @@ _scratch = threading.local()
 
 
 def write_segment(
-    folder: Path, ids: Sequence[str], forward: Forward, vectors: NDArray[np.float32] | None, *, average: float, layout: Layout
+    folder: Path,
+    ids: Sequence[str],
+    forward: Forward,
+    vectors: NDArray[np.float32] | None,
+    *,
+    average: float,
+    layout: Layout,
 ) -> str:
     """Writes a segment's files durably into a new folder and returns the checksum of its manifest.
 
@@ -98,8 +104,9 @@ class Segment:
 
     def lookup(self, terms: NDArray[np.uint32], documents: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Returns the impacts of terms in documents; see `reference.lookup`."""
-        twin = reference if _kernels is None else _kernels
-        return twin.lookup(*((self.postings,) if twin is reference else self.postings), terms, documents)
+        if _kernels is None:
+            return reference.lookup(self.postings, terms, documents)
+        return _kernels.lookup(*self.postings, terms, documents)
 
     def rows(self, documents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint8]]:
         """Returns (starts, terms, values) of some documents' forward rows, one after the other."""
@@ -111,7 +118,12 @@ class Segment:
 
     def facts(self) -> dict[str, Any]:
         """Returns what `plait info` tells of a segment."""
-        return {"folder": self.folder.name, "documents": self.size, "postings": int(self.postings.impacts.size), "bytes": self.bytes}
+        return {
+            "folder": self.folder.name,
+            "documents": self.size,
+            "postings": int(self.postings.impacts.size),
+            "bytes": self.bytes,
+        }
 
 
 _kernels: Any = None

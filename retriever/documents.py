@@ -115,10 +115,14 @@ def _check_start(document: Document) -> None:
 def _check_metadata(document: Document) -> None:
     metadata: object = document.metadata
     if not isinstance(metadata, Mapping):
-        raise IngestError(f"the metadata of document {document.id!r} is {kind_of_value(metadata)}; expected names and values")
+        raise IngestError(
+            f"the metadata of document {document.id!r} is {kind_of_value(metadata)}; expected names and values"
+        )
     for name in metadata:
         if not isinstance(name, str):
-            raise IngestError(f"a metadata name of document {document.id!r} is {kind_of_value(name)} ({name!r}), not a string")
+            raise IngestError(
+                f"a metadata name of document {document.id!r} is {kind_of_value(name)} ({name!r}), not a string"
+            )
     if not metadata:
         return
     try:
@@ -142,5 +146,6 @@ KINDS = {
 
 
 def kind_of_value(value: object) -> str:
+    """Returns what a value is, in JSON's words: 'null', 'a string', 'an object'."""
     name = type(value).__name__
     return KINDS.get(name, f"a {name}")

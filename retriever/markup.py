@@ -55,11 +55,11 @@ def html(text: str) -> Page:
     return parser.page()
 
 
-_SILENT = frozenset("script style template noscript svg".split())
-_HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
+_SILENT = frozenset(("script", "style", "template", "noscript", "svg"))
+_HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 _PARAGRAPHS = (
-    "address article aside blockquote body details dl fieldset figure footer form h1 h2 h3 h4 h5 h6 header hr html main "
-    "nav ol p pre section summary table title ul"
+    "address article aside blockquote body details dl fieldset figure footer form h1 h2 h3 h4 h5 h6 header hr html "
+    "main nav ol p pre section summary table title ul"
 )
 _LINES = "br caption dd div dt figcaption li option tr"
 _GAPS = {**dict.fromkeys(_PARAGRAPHS.split(), "\n\n"), **dict.fromkeys(_LINES.split(), "\n"), "td": " ", "th": " "}

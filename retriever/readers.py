@@ -60,7 +60,7 @@ def parse_object(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise IngestError(f"JSON that cannot be read: {error}") from None
     if not isinstance(value, dict):
-        raise IngestError(f"expected a JSON object such as {{\"id\": ..., \"text\": ...}}, got {kind_of_value(value)}")
+        raise IngestError(f'expected a JSON object such as {{"id": ..., "text": ...}}, got {kind_of_value(value)}')
     return value
 
 
@@ -89,9 +89,8 @@ def record_id(value: object) -> Any:
 def read_table(stream: Stream, _path: str, reject: Reject, **dialect: Any) -> Iterator[Found]:
     """Yields the document in each row of a table whose first row names the columns; empty cells are left out."""
     _lift_field_limit()
-    rows = csv.reader((text + "\n" for _, text in stream.lines(reject)), strict=True, **dialect)
     columns: list[str] | None = None
-    for line, row in _numbered_rows(rows, stream, reject):
+    for line, row in _numbered_rows(stream, reject, dialect):
         if columns is None:
             columns = _columns(row, stream.name, line)
             continue
@@ -170,19 +169,27 @@ def _lift_field_limit() -> None:
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
 
 
-def _numbered_rows(rows: Any, stream: Stream, reject: Reject) -> Iterator[tuple[int, list[str]]]:
+def _numbered_rows(stream: Stream, reject: Reject, dialect: Mapping[str, Any]) -> Iterator[tuple[int, list[str]]]:
     """Yields (the line a row begins on, its cells), without blank rows."""
+    taken: list[int] = []  # numbers of the lines that make up the row; the csv module's own count misses rejected ones
+
+    def lines() -> Iterator[str]:
+        for number, text in stream.lines(reject):
+            taken.append(number)
+            yield text + "\n"
+
+    rows = csv.reader(lines(), strict=True, **dialect)
     while True:
-        line = rows.line_num + 1
+        taken.clear()
         try:
             row = next(rows, None)
         except csv.Error as error:
-            reject(IngestError(f"broken row: {error}; check its quotes", path=stream.name, line=line))
+            reject(IngestError(f"broken row: {error}; check its quotes", path=stream.name, line=taken[0]))
             continue
         if row is None:
             return
         if row:
-            yield line, row
+            yield taken[0], row
 
 
 def _columns(row: list[str], name: str, line: int) -> list[str]:

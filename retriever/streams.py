@@ -48,7 +48,9 @@ class Stream:
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.closing.close()
 
     def lines(self, reject: Reject) -> Iterator[tuple[int, str]]:
@@ -112,6 +114,18 @@ def open_stream(path: Path | None, name: str) -> Stream:
         return Stream(name, raw, raw, closing)
     unpacked = closing.enter_context(cast("BinaryIO", opener(raw)))
     return Stream(name, raw, unpacked, closing)
+
+
+def rejecter(*, skip_bad: bool, on_bad: Callable[[IngestError], None] | None) -> Reject:
+    """Returns what to call with bad input: it raises, or where bad input is skipped it tells `on_bad`."""
+
+    def reject(error: IngestError) -> None:
+        if not skip_bad:
+            raise error from error.__cause__
+        if on_bad is not None:
+            on_bad(error)
+
+    return reject
 
 
 def _undecodable(line: bytes, error: UnicodeDecodeError) -> str:

@@ -1,0 +1,352 @@
+"""Reads a Hugging Face folder of the BERT family: settings, tensors under names of our own, tokenizer, pooling."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .contract import EncoderError
+from .extras import require
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Tensors = dict[str, "NDArray[np.float32]"]
+
+TORCH_HINT = 'pip install "plait[torch]" runs it through sentence-transformers'
+
+
+class UnsupportedModelError(EncoderError):
+    """The folder holds a model that our ONNX builder cannot write."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one model type spells its settings and tensors.
+
+    Attributes:
+        prefix: what may stand before the names of the trunk.
+        layer: what stands before the names in a layer; "{}" is its number.
+        settings: our setting -> the key in config.json.
+        trunk: our tensor -> its name, outside layers.
+        layers: our tensor -> its name, inside a layer.
+        head: our tensor -> its name, in the masked-LM head.
+        decoder_bias: the names the decoder's bias may have.
+    """
+
+    prefix: str
+    layer: str
+    settings: Mapping[str, str]
+    trunk: Mapping[str, str]
+    layers: Mapping[str, str]
+    head: Mapping[str, str]
+    decoder_bias: tuple[str, ...]
+
+
+FAMILIES = {
+    "bert": Family(
+        prefix="bert.",
+        layer="encoder.layer.{}.",
+        settings={
+            "hidden": "hidden_size",
+            "layers": "num_hidden_layers",
+            "heads": "num_attention_heads",
+            "activation": "hidden_act",
+        },
+        trunk={
+            "words": "embeddings.word_embeddings",
+            "positions": "embeddings.position_embeddings",
+            "types": "embeddings.token_type_embeddings",
+            "norm": "embeddings.LayerNorm",
+        },
+        layers={
+            "query": "attention.self.query",
+            "key": "attention.self.key",
+            "value": "attention.self.value",
+            "output": "attention.output.dense",
+            "attention_norm": "attention.output.LayerNorm",
+            "up": "intermediate.dense",
+            "down": "output.dense",
+            "norm": "output.LayerNorm",
+        },
+        head={
+            "transform": "cls.predictions.transform.dense",
+            "norm": "cls.predictions.transform.LayerNorm",
+            "decoder": "cls.predictions.decoder",
+        },
+        decoder_bias=("cls.predictions.bias", "cls.predictions.decoder.bias"),
+    ),
+    "distilbert": Family(
+        prefix="distilbert.",
+        layer="transformer.layer.{}.",
+        settings={"hidden": "dim", "layers": "n_layers", "heads": "n_heads", "activation": "activation"},
+        trunk={
+            "words": "embeddings.word_embeddings",
+            "positions": "embeddings.position_embeddings",
+            "norm": "embeddings.LayerNorm",
+        },
+        layers={
+            "query": "attention.q_lin",
+            "key": "attention.k_lin",
+            "value": "attention.v_lin",
+            "output": "attention.out_lin",
+            "attention_norm": "sa_layer_norm",
+            "up": "ffn.lin1",
+            "down": "ffn.lin2",
+            "norm": "output_layer_norm",
+        },
+        head={"transform": "vocab_transform", "norm": "vocab_layer_norm", "decoder": "vocab_projector"},
+        decoder_bias=("vocab_projector.bias",),
+    ),
+}
+
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+_GELU_NAMES = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
+HIDDEN_ACTIVATIONS = {**_GELU_NAMES, "relu": "relu"}
+
+
+@dataclass
+class Checkpoint:
+    """A model folder, read lazily.
+
+    Attributes:
+        folder: where it is.
+        config: config.json.
+        family: how its model type spells things.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    family: Family = field(repr=False)
+
+    def setting(self, name: str) -> Any:
+        """Returns one of the settings in `Family.settings`."""
+        key = self.family.settings[name]
+        if key not in self.config:
+            raise EncoderError(f"{self.folder / 'config.json'} has no {key!r}")
+        return self.config[key]
+
+    @cached_property
+    def activation(self) -> str:
+        """The activation inside the layers: "gelu", "gelu_tanh" or "relu"."""
+        name = self.setting("activation")
+        if name not in HIDDEN_ACTIVATIONS:
+            known = ", ".join(HIDDEN_ACTIVATIONS)
+            raise UnsupportedModelError(f"{self.folder}: activation {name!r} is not one of {known}; {TORCH_HINT}")
+        return HIDDEN_ACTIVATIONS[name]
+
+    @property
+    def epsilon(self) -> float:
+        """What layer normalisation adds to the variance; distilbert has no setting for it."""
+        return float(self.config.get("layer_norm_eps", 1e-12))
+
+    @cached_property
+    def tensors(self) -> Tensors:
+        """Every tensor as float32: "words", "0.query.weight", "head.decoder.bias" and so on."""
+        return _named(_read_tensors(self.folder), self.family, int(self.setting("layers")), self.folder)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether there is a masked-LM head."""
+        return "head.transform.weight" in self.tensors
+
+    @cached_property
+    def tokenizer_json(self) -> str:
+        """The tokenizer as the text of a tokenizer.json; built from vocab.txt where there is none."""
+        path = self.folder / "tokenizer.json"
+        return read_text(path) if path.is_file() else _wordpiece(self.folder, self._tokenizer_config).to_str()
+
+    @cached_property
+    def _tokenizer_config(self) -> dict[str, Any]:
+        return read_json(self.folder / "tokenizer_config.json", {})
+
+    @property
+    def max_length(self) -> int:
+        """Tokens read of a text: sentence-transformers' limit, else the tokenizer's, else the number of positions."""
+        positions = int(self.config.get("max_position_embeddings", 512))
+        sentence = read_json(self.folder / "sentence_bert_config.json", {}).get("max_seq_length")
+        return min(positions, int(sentence or self._tokenizer_config.get("model_max_length") or positions))
+
+    @cached_property
+    def modules(self) -> list[str]:
+        """The sentence-transformers modules by class name; empty where there is no modules.json."""
+        return [module["type"].rpartition(".")[2] for module in read_json(self.folder / "modules.json", [])]
+
+    @property
+    def pooling(self) -> str:
+        """The pooling that the folder asks for; "mean" where it asks for none.
+
+        Raises:
+            UnsupportedModelError: it asks for more than one, or for one that we do not write.
+        """
+        settings = self._module_config("Pooling")
+        modes = [settings["pooling_mode"]] if "pooling_mode" in settings else _pooling_flags(settings)
+        if len(modes) > 1 or not set(modes) <= {"mean", "cls", "max"}:
+            raise UnsupportedModelError(f"{self.folder}: pooling {'+'.join(modes)} is not mean, cls or max; {TORCH_HINT}")
+        return modes[0] if modes else "mean"
+
+    @property
+    def normalize(self) -> bool:
+        """Whether vectors are brought to length one: by a module, or because the model is compared by cosine."""
+        return "Normalize" in self.modules or self._sentence_config.get("similarity_fn_name") == "cosine"
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """What is put before a "query" and before a "document"."""
+        prompts = self._sentence_config.get("prompts") or {}
+        found = {"query": prompts.get("query"), "document": prompts.get("document", prompts.get("passage"))}
+        return {side: prompt for side, prompt in found.items() if prompt}
+
+    @property
+    def learned_activation(self) -> str:
+        """ "log1p" or "log1p_log1p", by the SpladePooling settings; "log1p" where there are none."""
+        settings = self._module_config("SpladePooling")
+        strategy = settings.get("pooling_strategy", "max")
+        if strategy != "max":
+            raise UnsupportedModelError(f"{self.folder}: SPLADE pooling {strategy!r} is not max; {TORCH_HINT}")
+        return {"log1p_relu": "log1p_log1p"}.get(settings.get("activation_function", "relu"), "log1p")
+
+    @cached_property
+    def idf(self) -> dict[str, float]:
+        """Query weights by token, from idf.json; empty where there is none."""
+        return {str(token): float(weight) for token, weight in read_json(self.folder / "idf.json", {}).items()}
+
+    @cached_property
+    def _sentence_config(self) -> dict[str, Any]:
+        return read_json(self.folder / "config_sentence_transformers.json", {})
+
+    def _module_config(self, module: str) -> dict[str, Any]:
+        found = sorted(self.folder.glob(f"*_{module}/config.json"))
+        return read_json(found[0], {}) if found else {}
+
+
+def read_checkpoint(folder: str | Path) -> Checkpoint:
+    """Returns the checkpoint in a folder; weights are read when asked for.
+
+    Raises:
+        UnsupportedModelError: its model type is not one of `FAMILIES`.
+        EncoderError: there is no such folder, or config.json is missing or broken.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise EncoderError(f"{folder} is not a folder: give the folder that holds config.json and model.safetensors")
+    config = read_json(folder / "config.json")
+    model_type = config.get("model_type")
+    if model_type not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise UnsupportedModelError(f"{folder}: model type {model_type!r} is not one of {known}; {TORCH_HINT}")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise UnsupportedModelError(f"{folder}: only absolute position embeddings are supported; {TORCH_HINT}")
+    return Checkpoint(folder, config, FAMILIES[model_type])
+
+
+def read_text(path: Path) -> str:
+    """Returns a file's text.
+
+    Raises:
+        EncoderError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise EncoderError(f"{path} is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise EncoderError(f"{path} cannot be read: {error}") from error
+
+
+def read_json(path: Path, default: Any = None) -> Any:
+    """Returns a JSON file's value; the default where there is no such file.
+
+    Raises:
+        EncoderError: it is missing and there is no default, or is not the kind of JSON expected.
+    """
+    if default is not None and not path.is_file():
+        return default
+    try:
+        value = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise EncoderError(f"{path} is not valid JSON: {error}") from error
+    expected = dict if default is None else type(default)
+    if not isinstance(value, expected):
+        raise EncoderError(f"{path} holds a JSON {type(value).__name__}, expected {expected.__name__}")
+    return value
+
+
+def _pooling_flags(settings: Mapping[str, Any]) -> list[str]:
+    names = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max"}
+    on = [key for key, value in settings.items() if key.startswith("pooling_mode_") and value]
+    return [names.get(key, key) for key in on]
+
+
+def _read_tensors(folder: Path) -> Mapping[str, Any]:
+    numpy_api = require("safetensors.numpy", f"reading {folder}")
+    index = folder / "model.safetensors.index.json"
+    shards = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    missing = [name for name in shards if not (folder / name).is_file()]
+    if missing:
+        raise UnsupportedModelError(_missing_weights(folder, missing[0]))
+    tensors: dict[str, Any] = {}
+    for name in shards:
+        try:
+            tensors.update(numpy_api.load_file(folder / name))
+        except Exception as error:  # safetensors raises a type of its own, which is not exported everywhere
+            raise EncoderError(f"{folder / name} cannot be read as safetensors: {error}") from error
+    return tensors
+
+
+def _missing_weights(folder: Path, name: str) -> str:
+    if (folder / "pytorch_model.bin").is_file():
+        return f"{folder} has pytorch_model.bin but no {name}, and plait never unpickles a model itself; {TORCH_HINT}"
+    return f"{folder / name} is missing"
+
+
+def _named(raw: Mapping[str, Any], family: Family, layers: int, folder: Path) -> Tensors:
+    import numpy as np
+
+    plain = {_plain(name, family.prefix): tensor for name, tensor in raw.items()}
+    wanted = dict(_wanted(family, layers))
+    found = {ours: plain[theirs] for ours, theirs in wanted.items() if theirs in plain}
+    missing = [theirs for ours, theirs in wanted.items() if ours not in found and not ours.startswith("head.")]
+    if missing:
+        raise EncoderError(f"{folder}: the weights have no tensor {missing[0]!r} ({len(missing)} missing)")
+    bias = [plain[name] for name in family.decoder_bias if name in plain]
+    if bias:
+        found["head.decoder.bias"] = bias[0]
+    if "head.transform.weight" in found:
+        found.setdefault("head.decoder.weight", found["words.weight"])
+    return {name: np.asarray(tensor, dtype=np.float32) for name, tensor in found.items()}
+
+
+def _plain(name: str, prefix: str) -> str:
+    for old, new in _OLD_NAMES.items():
+        name = name.replace(old, new)
+    return re.sub("^" + re.escape(prefix), "", name)
+
+
+def _wanted(family: Family, layers: int) -> list[tuple[str, str]]:
+    trunk = [(f"{ours}.weight", f"{theirs}.weight") for ours, theirs in family.trunk.items()]
+    pairs = [("norm", family.trunk["norm"])][:0]
+    for number in range(layers):
+        start = family.layer.format(number)
+        pairs += [(f"{number}.{ours}", start + theirs) for ours, theirs in family.layers.items()]
+    pairs += [(f"head.{ours}", theirs) for ours, theirs in family.head.items()]
+    both = [(f"{ours}.{part}", f"{theirs}.{part}") for ours, theirs in pairs for part in ("weight", "bias")]
+    return [*trunk, ("norm.bias", f"{family.trunk['norm']}.bias"), *both]
+
+
+def _wordpiece(folder: Path, settings: Mapping[str, Any]) -> Any:
+    vocab = folder / "vocab.txt"
+    if not vocab.is_file():
+        raise EncoderError(f"{folder} has neither tokenizer.json nor vocab.txt: a tokenizer is needed")
+    return require("tokenizers", f"reading {vocab}").BertWordPieceTokenizer(
+        str(vocab),
+        lowercase=bool(settings.get("do_lower_case", True)),
+        strip_accents=settings.get("strip_accents"),
+        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+    )

@@ -1,0 +1,142 @@
+"""Measures by name, computed by ir_measures, whose definitions are trec_eval's."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..index.ranking import ranked
+from .contract import EvalError, Qrels, Run
+
+if TYPE_CHECKING:
+    from ir_measures.measures import Measure
+
+# What `plait eval` shows unless asked otherwise, and why each.
+MEASURES: dict[str, str] = {
+    "nDCG@10": "graded relevance near the top: BEIR's main measure",
+    "RR@10": "how far down the first relevant document is: MS MARCO's measure",
+    "AP@100": "precision over the whole ranking",
+    "R@100": "how much a reranker could still find",
+}
+DEFAULT_MEASURES = tuple(MEASURES)
+EXAMPLES = "nDCG@10, R@100, RR@10, AP@100, P@5, Success@1, AP(rel=2), Judged@10"
+
+_FORM = re.compile(r"\s*(?P<name>\w+)\s*(?:\((?P<params>.*)\))?\s*(?:@\s*(?P<at>[\d.]+))?\s*")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one run scores.
+
+    Attributes:
+        means: measure -> mean over all judged queries.
+        per_query: measure -> query id -> value, in the order of the qrels.
+    """
+
+    means: dict[str, float]
+    per_query: dict[str, dict[str, float]]
+
+
+def parse_measures(names: Iterable[str] | str = DEFAULT_MEASURES) -> tuple[str, ...]:
+    """Returns measures in ir_measures' own spelling, each once; a string may list several, separated by blanks.
+
+    Raises:
+        EvalError: a name that is unknown, a parameter that is wrong, or a measure that needs another package.
+    """
+    names = names.split() if isinstance(names, str) else list(names)
+    if not names:
+        raise EvalError(f"no measure given; expected one or more such as {EXAMPLES}")
+    return tuple(dict.fromkeys(str(_parse(name)) for name in names))
+
+
+def score_run(run: Run, qrels: Qrels, measures: Iterable[str] | str = DEFAULT_MEASURES) -> Scores:
+    """Returns the measures of a run, over every query that has judgements and no other.
+
+    A query without hits counts as 0. A document whose id is the query's own is dropped before ranking, as BEIR does.
+    """
+    wanted = {name: _parse(name) for name in parse_measures(measures)}
+    if not qrels:
+        raise EvalError("there are no judged queries; expected qrels with one or more")
+    per_query = {name: dict.fromkeys(qrels, 0.0) for name in wanted}
+    for metric in _calculate(wanted, qrels, _ranks(run, qrels)):
+        per_query[str(metric.measure)][metric.query_id] = float(metric.value)
+    return Scores({name: _mean(wanted[name], values.values()) for name, values in per_query.items()}, per_query)
+
+
+def without_self(query: str, hits: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Returns the hits of a query without the document that is the query itself."""
+    return [(document, score) for document, score in hits if document != query]
+
+
+def _ranks(run: Run, qrels: Qrels) -> dict[str, dict[str, float]]:
+    """Returns the judged queries' hits, scored n, n - 1, ..., 1 in our order.
+
+    trec_eval keeps scores as 32-bit floats: two that differ only in 64 bits would tie there, and change places.
+    """
+    ranks: dict[str, dict[str, float]] = {}
+    for query in qrels:
+        hits = without_self(query, ranked(run.get(query, {})))
+        if hits:
+            ranks[query] = {document: float(len(hits) - place) for place, (document, _score) in enumerate(hits)}
+    return ranks
+
+
+def _calculate(wanted: dict[str, Measure], qrels: Qrels, ranks: dict[str, dict[str, float]]) -> list[Any]:
+    import ir_measures
+
+    judged = {query: dict(judgements) for query, judgements in qrels.items()}
+    try:
+        return list(ir_measures.iter_calc(list(wanted.values()), judged, ranks)) if ranks else []
+    except (ValueError, RuntimeError, OSError) as error:
+        raise EvalError(f"cannot compute {', '.join(wanted)}: {error}") from error
+
+
+def _mean(measure: Measure, values: Iterable[float]) -> float:
+    total = measure.aggregator()  # a sum for measures that count
+    for value in values:
+        total.add(value)
+    return float(total.result())
+
+
+def _parse(name: str) -> Measure:
+    """Returns ir_measures' object for a name.
+
+    Its own `parse_measure` uses syntax nodes that Python 3.12 deprecates and 3.14 no longer has.
+    """
+    from ir_measures import DefaultPipeline
+    from ir_measures.measures import registry
+
+    form = _FORM.fullmatch(name)
+    kinds = {known.lower(): kind for known, kind in registry.items()}
+    if form is None or form["name"].lower() not in kinds:
+        raise EvalError(f"there is no measure {name!r}; expected such as {EXAMPLES}")
+    kind = kinds[form["name"].lower()]
+    try:
+        params = _params(form["params"] or "")
+        if form["at"]:
+            params[kind.AT_PARAM] = ast.literal_eval(form["at"])
+        measure = kind(**params)
+        supported = DefaultPipeline.supports(measure)
+    except (AssertionError, SyntaxError, ValueError, TypeError) as error:
+        raise EvalError(f"the measure {name!r} cannot be read: {error}; expected such as {EXAMPLES}") from None
+    if not supported:
+        raise EvalError(f"no installed package computes {name!r}{_providers(measure)}; expected such as {EXAMPLES}")
+    return measure
+
+
+def _params(text: str) -> dict[str, Any]:
+    call = ast.parse(f"f({text})", mode="eval").body
+    if not isinstance(call, ast.Call) or call.args:
+        raise ValueError("parameters are written name=value")
+    return {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
+
+
+def _providers(measure: Measure) -> str:
+    from ir_measures import DefaultPipeline
+
+    able = [provider for provider in DefaultPipeline.providers if provider.supports(measure)]
+    hints = [hint for provider in able if (hint := provider.install_instructions())]
+    return f" ({' or '.join(hints)})" if hints else ""

@@ -1,0 +1,60 @@
+"""Making and opening an index folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from . import database, files
+from .contract import Layout, StoreError
+
+
+def create(folder: Path, layout: Layout, settings: Mapping[str, Any]) -> None:
+    """Makes an empty index.
+
+    Args:
+        folder: where; it must not exist yet, or be empty.
+        layout: how impacts and vectors are laid out.
+        settings: anything else to remember, as JSON values.
+
+    Raises:
+        StoreError: there is something already, or the folder cannot be written.
+    """
+    if (folder / database.NAME).exists():
+        raise StoreError(f"there is an index at {folder} already; open it, or choose another name")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"{folder} exists and is not empty; choose another name for the index")
+    if not 1 <= layout.window <= 65536:
+        raise StoreError(f"a window holds 1 to 65,536 documents, not {layout.window}")
+    with database.explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Made aside and renamed: a crash leaves either no index or a whole one.
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            _fill(made, {**settings, "layout": asdict(layout)})
+            made.chmod(0o755)
+            if folder.exists():
+                folder.rmdir()
+            made.rename(folder)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+        files.sync_folder(folder.absolute().parent)
+
+
+def _fill(folder: Path, settings: Mapping[str, Any]) -> None:
+    (folder / "segments").mkdir()
+    database.create(folder)
+    connection = database.open_writer(folder)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for key, value in settings.items():
+            database.put_setting(connection, key, value)
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    files.sync_folder(folder)

@@ -1,0 +1,282 @@
+"""The one writer: buffers documents, writes segments, commits."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from . import database
+from .contract import LEXICAL_BASE, TERM_BASE, Layout, LockedError, StoredDocument, StoreError
+from .impacts import quantised, step_for
+from .postings import Forward
+from .segment import write_segment
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+# Documents held in memory before a segment is written out (it still becomes visible only with the commit).
+SEGMENT_DOCUMENTS = 65_536
+
+
+class Writer:
+    """Adds, replaces and deletes documents. Nothing is seen by readers, or survives a crash, before `commit`.
+
+    Args:
+        folder: the index.
+        segment_documents: how many documents are buffered before a segment is written.
+
+    Raises:
+        LockedError: another writer is at work.
+    """
+
+    def __init__(self, folder: Path, *, segment_documents: int = SEGMENT_DOCUMENTS) -> None:
+        self.folder, self.segment_documents = folder, segment_documents
+        database.check_is_index(folder)
+        self._lock = FileLock(folder / "writer.lock", blocking=False)
+        with database.explained(folder):
+            try:
+                self._lock.acquire()
+            except Timeout as error:
+                message = (
+                    f"{folder} is being written by another process or another Retriever; try again when it is done"
+                )
+                raise LockedError(message) from error
+            try:
+                self._connection = database.open_writer(folder)
+                self.layout = Layout(**database.settings(self._connection)["layout"])
+                self._drop_orphans()
+            except BaseException:
+                self._lock.release()
+                raise
+        self._documents: list[StoredDocument] = []
+        self._sparse: list[list[Forward]] = []
+        self._dense: list[NDArray[np.float32]] = []
+
+    def add(
+        self, documents: Sequence[StoredDocument], sparse: Mapping[str, csr_matrix], dense: NDArray[np.float32] | None
+    ) -> None:
+        """Adds documents with their vectors; one whose id is known replaces the older.
+
+        Args:
+            documents: what to store.
+            sparse: for "learned" weights and for "lexical" counts, float32 (len(documents), columns); either may lack.
+            dense: float32 (len(documents), dim), or None for an index without a dense strand.
+
+        Raises:
+            StoreError: vectors do not fit the documents or the index, or hold NaN, infinite or negative values.
+        """
+        if not documents:
+            return
+        _check(sparse, dense, len(documents), self.layout.dim)
+        with database.explained(self.folder), self._undone():
+            self._begin()
+            self._fix_scale(sparse.get("learned"))
+            self._sparse.append([_forward(strand, rows, self.layout) for strand, rows in sparse.items()])
+            self._documents.extend(documents)
+            if dense is not None:
+                self._dense.append(np.ascontiguousarray(dense, np.float32))
+            if len(self._documents) >= self.segment_documents:
+                self._flush()
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Deletes documents by id, and all passages of a parent by the parent's id; returns how many went."""
+        wanted = list(ids)
+        with database.explained(self.folder), self._undone():
+            self._begin()
+            self._flush()
+            named = [*wanted, *database.passages_of(self._connection, wanted)]
+            return database.bury(self._connection, set(database.positions_of(self._connection, named).values()))
+
+    def digests(self, ids: Iterable[str]) -> dict[str, bytes]:
+        """Returns the digests of documents already stored (those still buffered are not), by id."""
+        with database.explained(self.folder):
+            return database.digests_of(self._connection, ids)
+
+    def passages(self, parents: Iterable[str]) -> list[str]:
+        """Returns the ids of the stored passages of parents."""
+        with database.explained(self.folder):
+            return database.passages_of(self._connection, parents)
+
+    def put_setting(self, key: str, value: Any) -> None:
+        """Changes a setting with the next commit."""
+        with database.explained(self.folder), self._undone():
+            self._begin()
+            database.put_setting(self._connection, key, value)
+
+    @property
+    def pending(self) -> bool:
+        """Returns whether there is anything to commit."""
+        return self._connection.in_transaction
+
+    def commit(self) -> None:
+        """Makes everything since the last commit durable and visible, or, when it fails, none of it.
+
+        Raises:
+            StoreError: a full disk or another failure; the index is as it was after the last commit.
+        """
+        if not self.pending:
+            return
+        with database.explained(self.folder), self._undone():
+            self._flush()
+            self._connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Forgets everything since the last commit."""
+        self._documents, self._sparse, self._dense = [], [], []
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self.layout = Layout(**database.settings(self._connection)["layout"])
+        self._drop_orphans()
+
+    def close(self) -> None:
+        """Rolls back what is not committed and lets the next writer in."""
+        try:
+            self.rollback()
+        except (sqlite3.Error, OSError):
+            pass  # the next writer removes what is left
+        finally:
+            self._connection.close()
+            self._lock.release()
+
+    def _begin(self) -> None:
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN IMMEDIATE")
+
+    def _undone(self) -> _Undone:
+        return _Undone(self)
+
+    def _fix_scale(self, learned: Any) -> None:
+        """Sets the step of learned impacts from the first weights there are; it then stays, so that scores compare."""
+        if learned is None or self.layout.learned_scale or not learned.nnz:
+            return
+        self.layout = replace(self.layout, learned_scale=step_for(learned.data))
+        database.put_setting(self._connection, "layout", asdict(self.layout))
+
+    def _flush(self) -> None:
+        """Writes the buffer as a segment and inserts it into the open transaction."""
+        if not self._documents:
+            return
+        forward = _stacked([_side_by_side(parts, self._sparse_size(i)) for i, parts in enumerate(self._sparse)])
+        vectors = np.concatenate(self._dense) if self._dense else None
+        last = {document.id: i for i, document in enumerate(self._documents)}
+        documents = self._documents
+        if len(last) < len(documents):  # an id was added twice: the later one stays
+            keep = np.array(sorted(last.values()))
+            documents = [documents[i] for i in keep.tolist()]
+            forward, vectors = _taken(forward, keep), None if vectors is None else vectors[keep]
+        rows = database.segments(self._connection)
+        row = database.SegmentRow(
+            number=max((r.number for r in rows), default=0) + 1,
+            base=max((r.base + r.size for r in rows), default=0),
+            size=len(documents),
+            checksum="",
+        )
+        database.insert_documents(self._connection, row.base, documents, forward.lengths.tolist())
+        count, tokens = database.totals(self._connection)
+        ids, folder = [d.id for d in documents], self._folder(row.number)
+        written = write_segment(folder, ids, forward, vectors, average=tokens / count, layout=self.layout)
+        database.insert_segment(self._connection, row._replace(checksum=written))
+        self._documents, self._sparse, self._dense = [], [], []
+
+    def _sparse_size(self, batch: int) -> int:
+        return self._sparse[batch][0].size if self._sparse[batch] else self._dense[batch].shape[0]
+
+    def _folder(self, number: int) -> Path:
+        return self.folder / "segments" / f"{number:06d}"
+
+    def _drop_orphans(self) -> None:
+        """Removes segment folders that no commit knows: a crash or a rollback left them."""
+        known = {self._folder(row.number) for row in database.segments(self._connection)}
+        for folder in (self.folder / "segments").iterdir():
+            if folder not in known:
+                shutil.rmtree(folder)
+
+
+class _Undone:
+    """Rolls a writer back when the block fails, whatever the reason, Ctrl-C included."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._writer.rollback()
+
+
+def _check(sparse: Mapping[str, Any], dense: NDArray[np.float32] | None, count: int, dim: int) -> None:
+    for strand, rows in sparse.items():
+        if strand not in TERM_BASE:
+            raise StoreError(f"no sparse strand {strand!r}; there are: {', '.join(TERM_BASE)}")
+        if rows.shape[0] != count:
+            raise StoreError(f"{count} documents came with {rows.shape[0]} {strand} vectors")
+        if not np.isfinite(rows.data).all() or (rows.data < 0).any():
+            raise StoreError(f"{strand} vectors must be finite and not negative")
+        if strand == "learned" and rows.shape[1] > LEXICAL_BASE:
+            raise StoreError(f"learned vectors have {rows.shape[1]} columns; at most {LEXICAL_BASE} fit")
+    found = 0 if dense is None else dense.shape[1]
+    if found != dim:
+        raise StoreError(f"dense vectors have {found} dimensions; the index was made for {dim}")
+    if dense is not None and dense.shape[0] != count:
+        raise StoreError(f"{count} documents came with {dense.shape[0]} dense vectors")
+    if dense is not None and not np.isfinite(dense).all():
+        raise StoreError("dense vectors hold NaN or infinite values")
+
+
+def _forward(strand: str, rows: Any, layout: Layout) -> Forward:
+    """Returns one strand's vectors as forward rows: counts stay counts, weights become steps."""
+    from scipy.sparse import csr_matrix
+
+    kept: Any = csr_matrix(rows, dtype=np.float32, copy=True)
+    kept.sum_duplicates()
+    kept.eliminate_zeros()
+    lexical = strand == "lexical"
+    values = (
+        np.clip(np.rint(kept.data), 1, 255).astype(np.uint8) if lexical else quantised(kept.data, layout.learned_scale)
+    )
+    lengths = np.asarray(kept.sum(axis=1)).ravel() if lexical else np.zeros(kept.shape[0])
+    terms = (kept.indices.astype(np.int64) + TERM_BASE[strand]).astype(np.uint32)
+    return Forward(kept.indptr.astype(np.int64), terms, values, lengths.astype(np.uint32))
+
+
+def _side_by_side(parts: list[Forward], count: int) -> Forward:
+    """Returns the strands of the same documents as one forward copy; learned terms come first."""
+    counts = [np.diff(p.starts) for p in parts]
+    document = np.concatenate([np.repeat(np.arange(count), c) for c in counts] or [np.empty(0, np.int64)])
+    terms = np.concatenate([p.terms for p in parts] or [np.empty(0, np.uint32)])
+    values = np.concatenate([p.values for p in parts] or [np.empty(0, np.uint8)])
+    order = np.lexsort((terms, document))
+    starts = np.concatenate([[0], np.cumsum(sum(counts, np.zeros(count, np.int64)))])
+    lengths = sum((p.lengths for p in parts), np.zeros(count, np.uint32))
+    return Forward(starts, terms[order], values[order], lengths)
+
+
+def _stacked(parts: list[Forward]) -> Forward:
+    """Returns forward copies of different documents one below the other."""
+    counts = np.concatenate([np.diff(p.starts) for p in parts])
+    return Forward(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([p.terms for p in parts]),
+        np.concatenate([p.values for p in parts]),
+        np.concatenate([p.lengths for p in parts]),
+    )
+
+
+def _taken(forward: Forward, keep: NDArray[np.int64]) -> Forward:
+    """Returns the forward rows of some documents."""
+    counts = np.diff(forward.starts)
+    mask = np.zeros(forward.size, bool)
+    mask[keep] = True
+    postings = np.repeat(mask, counts)
+    starts = np.concatenate([[0], np.cumsum(counts[keep])])
+    return Forward(starts, forward.terms[postings], forward.values[postings], forward.lengths[keep])

@@ -1,0 +1,30 @@
+"""A query -> ranked, explained hits: the room a user enters.
+
+    from plait.retriever import Document, Retriever
+
+Importing it loads neither torch nor FAISS nor the kernels' compiler; each is loaded where it is first needed.
+"""
+
+from .documents import Document, IngestError
+from .errors import MismatchError, PlaitError, QueryError
+from .fusion import FUSIONS
+from .hits import Hit, Match, StrandScore
+from .ingest import read_documents
+from .queries import read_queries
+from .retriever import Added, Retriever
+
+__all__ = [
+    "FUSIONS",
+    "Added",
+    "Document",
+    "Hit",
+    "IngestError",
+    "Match",
+    "MismatchError",
+    "PlaitError",
+    "QueryError",
+    "Retriever",
+    "StrandScore",
+    "read_documents",
+    "read_queries",
+]

@@ -1,0 +1,96 @@
+"""Which encoders an index uses: chosen at creation, remembered in its settings, checked when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from ..encoders.contract import DenseEncoder, Identity, SparseEncoder
+from .errors import MismatchError
+from .strands import Dense, Sparse, Strand
+
+Given: TypeAlias = str | SparseEncoder | DenseEncoder
+
+
+class Encoders:
+    """The strands of one index by name, and where each encoder came from."""
+
+    def __init__(self, strands: Mapping[str, Strand], sources: Mapping[str, str | None]) -> None:
+        self._strands, self._sources = strands, sources
+
+    @property
+    def names(self) -> list[str]:
+        """The strands there are."""
+        return list(self._strands)
+
+    def strand(self, name: str) -> Strand:
+        """Returns a strand by name."""
+        return self._strands[name]
+
+    def encode_documents(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Returns the document vectors of every strand."""
+        return {name: strand.encode_documents(texts) for name, strand in self._strands.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what the index remembers: for each strand the source (None for an object) and the identity."""
+        return {
+            name: {"source": self._sources[name], "identity": strand.identity.to_json()}
+            for name, strand in self._strands.items()
+        }
+
+
+def made_with(names: Sequence[str], given: Mapping[str, Given]) -> Encoders:
+    """Returns the encoders of a new index."""
+    strands = {name: _MAKERS[name](given[name]) for name in names}
+    return Encoders(strands, {name: given[name] if isinstance(given[name], str) else None for name in names})
+
+
+def remembered(settings: Mapping[str, Any], given: Mapping[str, Given | None]) -> Encoders:
+    """Returns the encoders of an existing index.
+
+    Raises:
+        MismatchError: one differs from the encoder that built the index, or must be given and is not.
+    """
+    strands = {}
+    for name, facts in settings.items():
+        chosen = given[name] if given[name] is not None else facts["source"]
+        if chosen is None:
+            message = (
+                f"the {name} strand was built with an encoder object, {facts['identity']['name']!r}; "
+                f"pass it again: Retriever.open(..., {name}=encoder)"
+            )
+            raise MismatchError(message)
+        strands[name] = _MAKERS[name](chosen)
+        _check(name, Identity.from_json(facts["identity"]), strands[name].identity)
+    return Encoders(strands, {name: facts["source"] for name, facts in settings.items()})
+
+
+def _check(name: str, built: Identity, found: Identity) -> None:
+    if changed := built.differences(found):
+        values = [f"{field}: {getattr(built, field)} then, {getattr(found, field)} now" for field in changed]
+        message = (
+            f"the {name} strand was built with {built.name!r}; {found.name!r} gives other vectors "
+            f"({'; '.join(values)}). Open the index with the encoder that built it, or index again"
+        )
+        raise MismatchError(message)
+
+
+def _lexical(given: Any) -> Strand:
+    from ..encoders.lexical import LexicalEncoder
+
+    return Sparse("lexical", LexicalEncoder(given) if isinstance(given, str) else given)
+
+
+def _learned(given: Any) -> Strand:
+    from ..encoders.load import load_learned
+
+    return Sparse("learned", load_learned(given) if isinstance(given, str) else given)
+
+
+def _dense(given: Any) -> Strand:
+    from ..encoders.load import load_dense
+
+    return Dense(load_dense(given) if isinstance(given, str) else given)
+
+
+_MAKERS = {"lexical": _lexical, "learned": _learned, "dense": _dense}

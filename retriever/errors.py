@@ -1,0 +1,19 @@
+"""What can go wrong for a user of this room, and the one tuple that catches every error of plait's own."""
+
+from __future__ import annotations
+
+from ..encoders.contract import EncoderError
+from ..index.contract import StoreError
+from .documents import IngestError
+
+
+class QueryError(ValueError):
+    """A search was asked for that cannot be answered; the message says what to change."""
+
+
+class MismatchError(StoreError):
+    """The encoders at hand are not the ones that built the index."""
+
+
+# `except PlaitError:` catches whatever is a user's mistake or a broken file, and nothing that is a bug.
+PlaitError = (EncoderError, StoreError, IngestError, QueryError)

@@ -1,0 +1,428 @@
+"""The one class a user needs: make an index, fill it, search it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..index import Layout, Row, Snapshot, Writer
+from ..index import create as create_index
+from ..index.database import digest
+from . import search as searching
+from .documents import Document, IngestError, check_document
+from .encoders import Encoders, Given, made_with, remembered
+from .errors import QueryError
+from .fusion import FUSIONS
+from .hits import Hit
+from .strands import STRANDS, Strand, parse_strands
+
+CHUNK = 256  # documents encoded and buffered at a time
+
+
+@dataclass(frozen=True)
+class Added:
+    """What `Retriever.add` did.
+
+    Attributes:
+        added: documents encoded and stored, replaced ones included.
+        unchanged: documents that were there already, word for word, and cost nothing.
+        removed: passages that their parent no longer has.
+    """
+
+    added: int = 0
+    unchanged: int = 0
+    removed: int = 0
+
+
+class Retriever:
+    """An index and the encoders that fill and query it.
+
+    Made by `Retriever.create` or `Retriever.open`. Searches see the last commit, this Retriever's own included. As a
+    context manager it commits when the block ends without an exception; `close` alone forgets what is not committed.
+    Searching from several threads is safe; writing is for one thread.
+
+    Example:
+        >>> from plait.retriever import Document, Retriever
+        >>> with Retriever.create("my.index") as r:  # doctest: +SKIP
+        ...     r.add([Document(id="1", text="Snow falls in winter."), Document(id="2", text="Bees make honey.")])
+        ...     r.commit()
+        ...     r.search("insects", k=1)[0].id
+        '2'
+    """
+
+    def __init__(self, folder: Path, snapshot: Snapshot, encoders: Encoders, *, verify: bool | None = None) -> None:
+        self.folder, self._snapshot, self._encoders, self._verify = folder, snapshot, encoders, verify
+        self._writer: Writer | None = None
+        self._compiling: threading.Thread | None = None
+
+    @classmethod
+    def create(
+        cls,
+        path: str | PathLike[str],
+        *,
+        strands: str | Sequence[str] = STRANDS,
+        dense: Given = "embedded",
+        learned: Given = "embedded",
+        lexical: Given = "english",
+        k1: float = 0.9,
+        b: float = 0.4,
+        fusion: str = "convex",
+        weights: Mapping[str, float] | None = None,
+    ) -> Retriever:
+        """Makes an empty index.
+
+        Args:
+            path: the folder to make; it must not exist, or be empty.
+            strands: which of "lexical", "learned" and "dense" the index has.
+            dense: "embedded", a model folder, a hub name, or a DenseEncoder.
+            learned: the same, or a SparseEncoder.
+            lexical: the language of the text (a Snowball language or its ISO code, "none" to leave words as they are),
+                or a SparseEncoder that returns counts.
+            k1: BM25's saturation of term counts.
+            b: BM25's share of length normalisation.
+            fusion: how searches of this index combine strands unless told otherwise: "convex" or "rrf".
+            weights: the strands' weights; None takes the fusion's own.
+
+        Raises:
+            StoreError: there is something at `path` already, or it cannot be written.
+            EncoderError: a model cannot be loaded; the message says what to install.
+        """
+        chosen = parse_strands(strands)
+        searching.check_fusion(fusion, weights, chosen)
+        if k1 < 0 or not 0 <= b <= 1:
+            raise QueryError(f"BM25 takes k1 >= 0 and 0 <= b <= 1, not k1={k1}, b={b}")
+        encoders = made_with(chosen, {"lexical": lexical, "learned": learned, "dense": dense})
+        dim = encoders.strand("dense").identity.dim if "dense" in chosen else 0
+        settings = {
+            "encoders": encoders.to_json(),
+            "fusion": fusion,
+            "weights": None if weights is None else dict(weights),
+        }
+        create_index(Path(path), Layout(k1=k1, b=b, dim=dim), settings)
+        return cls(Path(path), Snapshot(Path(path)), encoders)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        dense: Given | None = None,
+        learned: Given | None = None,
+        lexical: Given | None = None,
+        verify: bool | None = None,
+    ) -> Retriever:
+        """Opens an index.
+
+        Args:
+            path: the folder.
+            dense: an encoder to use instead of the one that the index names; needed where the index was made with an
+                encoder object of your own.
+            learned: the same for the learned strand.
+            lexical: the same for the lexical strand.
+            verify: True reads every file and compares checksums; None does so for small segments; False never.
+
+        Raises:
+            StoreError: there is no index at `path`, or it is of another format.
+            CorruptError: a file is missing, damaged or cut short.
+            MismatchError: an encoder differs from the one that built the index.
+        """
+        snapshot = Snapshot(Path(path), verify=verify)
+        try:
+            encoders = remembered(
+                snapshot.settings["encoders"], {"lexical": lexical, "learned": learned, "dense": dense}
+            )
+        except BaseException:
+            snapshot.close()
+            raise
+        return cls(Path(path), snapshot, encoders, verify=verify)
+
+    # Writing
+
+    def add(
+        self,
+        documents: Iterable[Document | Mapping[str, Any]],
+        *,
+        commit_every: int | None = None,
+        replace_parents: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Added:
+        """Encodes and stores documents; one whose id is known replaces the older. Visible after `commit`.
+
+        Args:
+            documents: Documents, or mappings with "id" and "text" and perhaps "title", "metadata".
+            commit_every: commit after this many documents, so that an interrupted run loses little.
+            replace_parents: passages that a parent has in the index but not among these documents are removed.
+            on_progress: called with the number of documents done since the last call.
+
+        Raises:
+            IngestError: a document is malformed, or its id comes twice in this call. What came before it is kept.
+            LockedError: another writer is at work.
+        """
+        writer, done, uncommitted = self._writing(), Added(), 0
+        parents: dict[str, set[str]] = {}
+        for chunk in _chunks(_unique(map(_document, documents))):
+            fresh = self._fresh(writer, chunk)
+            if fresh:
+                self._compile_aside()
+                vectors = self._encoders.encode_documents([d.full_text for d in fresh])
+                writer.add(fresh, {s: v for s, v in vectors.items() if s != "dense"}, vectors.get("dense"))
+            if replace_parents:
+                for document in chunk:
+                    if document.parent is not None:
+                        parents.setdefault(document.parent, set()).add(document.id)
+            done = Added(done.added + len(fresh), done.unchanged + len(chunk) - len(fresh))
+            uncommitted += len(fresh)
+            if commit_every is not None and uncommitted >= commit_every:
+                self.commit()
+                uncommitted = 0
+            if on_progress is not None:
+                on_progress(len(chunk))
+        removed = self._remove_stale(writer, parents)
+        return Added(done.added, done.unchanged, removed)
+
+    def delete(self, ids: str | Iterable[str]) -> int:
+        """Deletes documents by id, and all passages of a parent by the parent's id. Visible after `commit`.
+
+        Returns:
+            How many documents went; ids that are unknown count for nothing.
+        """
+        return self._writing().delete([ids] if isinstance(ids, str) else ids)
+
+    def commit(self) -> None:
+        """Makes what was added and deleted durable and visible, or none of it if that fails.
+
+        Raises:
+            StoreError: a full disk, for instance; the index is as it was after the last commit.
+        """
+        if self._writer is not None and self._writer.pending:
+            self._writer.commit()
+            self.refresh()
+
+    def rollback(self) -> None:
+        """Forgets what was added and deleted since the last commit."""
+        if self._writer is not None:
+            self._writer.rollback()
+
+    def refresh(self) -> None:
+        """Moves searches on to the newest commit, whoever made it."""
+        newer = Snapshot(self.folder, verify=self._verify)
+        older, self._snapshot = self._snapshot, newer
+        older.close()
+
+    def close(self) -> None:
+        """Lets go of the index; what is not committed is forgotten."""
+        if self._compiling is not None:
+            self._compiling.join()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self._snapshot.close()
+
+    def __enter__(self) -> Retriever:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            self.close()
+
+    # Reading
+
+    @property
+    def strands(self) -> tuple[str, ...]:
+        """The strands this index has."""
+        return tuple(self._encoders.names)
+
+    def __len__(self) -> int:
+        """Returns the number of committed documents."""
+        return self._snapshot.documents
+
+    def __contains__(self, id: str) -> bool:
+        return bool(self._snapshot.positions([id]))
+
+    def get(self, id: str) -> Document | None:
+        """Returns a committed document by its id, or None."""
+        found = self._snapshot.positions([id])
+        return _stored(self._snapshot.rows([found[id]])[0]) if found else None
+
+    def passages(self, parent: str) -> list[Document]:
+        """Returns the committed passages of a parent by their place in its text."""
+        found = self._snapshot.positions(self._snapshot.passages(parent))
+        rows = self._snapshot.rows(sorted(found.values()))
+        return sorted(map(_stored, rows), key=lambda passage: passage.start)
+
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        strands: str | Sequence[str] | None = None,
+        fusion: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        depth: int = searching.DEPTH,
+        explain: bool = False,
+    ) -> list[Hit]:
+        """Returns the k best documents, best first; fewer when fewer match.
+
+        Args:
+            query: what is looked for.
+            k: how many hits are wanted, at least 1.
+            strands: which strands take part, as "lexical,dense" or a sequence; None takes all of the index.
+            fusion: "convex" or "rrf"; None takes the index's own.
+            weights: the strands' weights, by name; None takes the index's own.
+            depth: how many candidates each strand proposes; every candidate is then scored by every strand.
+            explain: also fill `Hit.matches`.
+
+        Raises:
+            QueryError: the query is empty, k is below 1, or a name is unknown.
+        """
+        options = self._options(k, strands, fusion, weights, depth, explain)
+        return next(searching.search(self._snapshot, self._strands(options.strands), [query], options))
+
+    def search_batch(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        strands: str | Sequence[str] | None = None,
+        fusion: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        depth: int = searching.DEPTH,
+        explain: bool = False,
+    ) -> list[list[Hit]]:
+        """Returns the hits of each query, in the order of the queries; the arguments are those of `search`."""
+        options = self._options(k, strands, fusion, weights, depth, explain)
+        return list(searching.search(self._snapshot, self._strands(options.strands), queries, options))
+
+    def run(
+        self,
+        queries: Mapping[str, str],
+        k: int = 1000,
+        *,
+        strands: str | Sequence[str] | None = None,
+        fusion: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        depth: int = searching.DEPTH,
+    ) -> dict[str, dict[str, float]]:
+        """Returns a TREC run, {query id: {document id: score}}, best first, without reading the documents' texts."""
+        options = self._options(k, strands, fusion, weights, depth, False)
+        answers = searching.rankings(self._snapshot, self._strands(options.strands), list(queries.values()), options)
+        return dict(zip(queries, answers, strict=True))
+
+    def info(self) -> dict[str, Any]:
+        """Returns what there is to know of the index, as JSON values."""
+        settings = self._snapshot.settings
+        fusion = settings["fusion"]
+        return {
+            "path": str(self.folder),
+            "strands": list(self.strands),
+            "fusion": fusion,
+            "weights": settings["weights"] or dict(FUSIONS[fusion].weights),
+            "bm25": {"k1": self._snapshot.layout.k1, "b": self._snapshot.layout.b},
+            **self._snapshot.facts(),
+            "encoders": {name: settings["encoders"][name]["identity"] for name in self.strands},
+        }
+
+    # Inside
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            self._writer = Writer(self.folder)
+        return self._writer
+
+    def _fresh(self, writer: Writer, chunk: list[Document]) -> list[Document]:
+        known = writer.digests(d.id for d in chunk)
+        return [d for d in chunk if known.get(d.id) != digest(d)]
+
+    def _remove_stale(self, writer: Writer, parents: Mapping[str, set[str]]) -> int:
+        stale = [id for parent, ids in parents.items() for id in writer.passages([parent]) if id not in ids]
+        return writer.delete(stale) if stale else 0
+
+    def _compile_aside(self) -> None:
+        """Starts compiling the search kernels while encoding keeps the processor's other cores busy anyway."""
+        if self._compiling is None:
+            from ..index.segment import load_kernels
+
+            self._compiling = threading.Thread(target=load_kernels, name="plait-kernels")
+            self._compiling.start()
+
+    def _strands(self, names: Sequence[str]) -> list[Strand]:
+        return [self._encoders.strand(name) for name in names]
+
+    def _options(
+        self,
+        k: int,
+        strands: str | Sequence[str] | None,
+        fusion: str | None,
+        weights: Mapping[str, float] | None,
+        depth: int,
+        explain: bool,
+    ) -> searching.Options:
+        settings = self._snapshot.settings
+        names = self.strands if strands is None else parse_strands(strands, self.strands)
+        own = settings["weights"] if fusion in (None, settings["fusion"]) else None
+        return searching.options(
+            k,
+            names,
+            fusion or settings["fusion"],
+            weights if weights is not None else own,
+            depth=depth,
+            explain=explain,
+        )
+
+
+def _document(given: Any) -> Document:
+    """Returns a checked Document; a mapping may use BEIR's "_id"."""
+    if isinstance(given, Document):
+        return check_document(given)
+    if not isinstance(given, Mapping):
+        raise IngestError(f"a document is a Document or a mapping with 'id' and 'text', not {type(given).__name__}")
+    values = dict(given)
+    if "_id" in values:
+        values["id"] = values.pop("_id")
+    try:
+        return check_document(Document(**values))
+    except TypeError as error:
+        fields = ", ".join(Document.__dataclass_fields__)
+        raise IngestError(f"a document takes {fields}, not {', '.join(map(repr, values))}") from error
+
+
+def _unique(documents: Iterable[Document]) -> Iterator[Document]:
+    seen: set[str] = set()
+    for document in documents:
+        if document.id in seen:
+            raise IngestError(f"the id {document.id!r} comes twice in one call of add; give each document its own id")
+        seen.add(document.id)
+        yield document
+
+
+def _chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    """Yields lists of CHUNK documents; those read before an error are yielded before it is raised."""
+    while True:
+        chunk: list[Document] = []
+        try:
+            for document in islice(documents, CHUNK):
+                chunk.append(document)
+        except Exception:
+            if chunk:
+                yield chunk
+            raise
+        if not chunk:
+            return
+        yield chunk
+
+
+def _stored(row: Row) -> Document:
+    return Document(
+        id=row.id, text=row.text, title=row.title, metadata=row.metadata, parent=row.parent, start=row.start
+    )

@@ -1,0 +1,119 @@
+"""From the paths a person names to the files that will be read, in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .documents import IngestError
+from .readers import READERS, Format, known_suffixes
+from .streams import OPENERS, STANDARD_INPUT, Reject, Stream, kind_of, open_stream
+
+Paths = str | Path | Iterable[str | Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input.
+
+    Attributes:
+        name: what messages call it.
+        file: where it is; None is standard input.
+        inside: its path inside the folder that was named, with forward slashes; ids of text files come from it.
+        kind: its key in `READERS`.
+    """
+
+    name: str
+    file: Path | None
+    inside: str
+    kind: str
+
+    @property
+    def format(self) -> Format:
+        """How it is read."""
+        return READERS[self.kind]
+
+    @property
+    def size(self) -> int | None:
+        """Bytes as stored; None where that cannot be known."""
+        try:
+            return None if self.file is None else self.file.stat().st_size
+        except OSError:
+            return None
+
+    def open(self) -> Stream:
+        """Returns the open input."""
+        return open_stream(self.file, self.name)
+
+
+def find_sources(paths: Paths, reject: Reject) -> list[Source]:
+    """Returns the inputs that the paths name: files, folders, "-" for JSONL on standard input.
+
+    A folder that holds corpus.jsonl is a BEIR folder: only that file is read. In any other the text files are taken,
+    one document each, in sorted order, hidden ones left out; where there are none, its JSONL, CSV and TSV files are.
+    """
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    sources: list[Source] = []
+    for path in given:
+        try:
+            sources.extend(_sources_of(path))
+        except IngestError as error:
+            reject(error)
+    return sources
+
+
+def total_bytes(paths: Paths) -> int | None:
+    """Returns how many bytes `read_documents` will count off for these paths, or None where that cannot be known.
+
+    Paths that cannot be read count nothing; `read_documents` says what is wrong with them.
+    """
+    sizes = [source.size for source in find_sources(paths, lambda _error: None)]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _sources_of(path: str | Path) -> list[Source]:
+    name = str(path)
+    if name == STANDARD_INPUT:
+        return [Source("standard input", None, "", ".jsonl")]
+    path = Path(path)
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        raise IngestError("there is no such file or folder; check the path", path=name)
+    if kind_of(path) not in READERS:
+        raise IngestError(f"cannot tell what is in it from its name; known are {known_suffixes()}", path=name)
+    return [Source(name, path, path.name, kind_of(path))]
+
+
+def _folder(folder: Path) -> list[Source]:
+    for suffix in ("", *OPENERS):
+        corpus = folder / f"corpus.jsonl{suffix}"
+        if corpus.is_file():
+            return [Source(str(corpus), corpus, corpus.name, ".jsonl")]
+    found = [
+        Source(str(file), file, file.relative_to(folder).as_posix(), kind_of(file))
+        for file in _files(folder)
+        if kind_of(file) in READERS
+    ]
+    texts = [source for source in found if source.format.whole]
+    if not found:
+        raise IngestError(f"this folder holds no file that can be read; known are {known_suffixes()}", path=str(folder))
+    return texts or found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yields the files below a folder, sorted by path, without hidden ones."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise IngestError(f"cannot be listed: {error.strerror}", path=str(folder)) from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(folder / entry.name)
+        elif not entry.is_dir():
+            yield folder / entry.name

@@ -1,0 +1,171 @@
+"""A strand: one way of scoring. It turns query texts into queries, proposes candidates, and scores any document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..encoders.contract import DenseEncoder, Identity, SparseEncoder
+from ..index import Hits, Snapshot
+from ..index.contract import SparseStrand
+from .errors import QueryError
+
+STRANDS = ("lexical", "learned", "dense")
+
+
+class SparseQuery(NamedTuple):
+    """A query for a sparse strand: terms uint32 ascending, weights float32 (before IDF, if the index weighs them)."""
+
+    terms: NDArray[np.uint32]
+    weights: NDArray[np.float32]
+    names: dict[int, str]
+
+
+class Strand(Protocol):
+    """What the retriever asks of a strand; `query` is what its own `encode` returned."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def identity(self) -> Identity: ...  # noqa: D102
+
+    def encode_documents(self, texts: Sequence[str]) -> Any:
+        """Returns the vectors to store of these texts."""
+        ...
+
+    def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[Any]:
+        """Returns a query for each text."""
+        ...
+
+    def search(self, snapshot: Snapshot, query: Any, k: int) -> Hits:
+        """Returns the strand's own top k."""
+        ...
+
+    def scores(self, snapshot: Snapshot, query: Any, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the scores of given documents, equal to those that `search` gives."""
+        ...
+
+    def least(self, snapshot: Snapshot, query: Any) -> float:
+        """Returns the lowest score any document could have."""
+        ...
+
+    def matches(self, snapshot: Snapshot, query: Any, positions: NDArray[np.int64]) -> list[list[tuple[str, float]]]:
+        """Returns for each document the terms it shares with the query and what each adds to its score."""
+        ...
+
+
+@dataclass
+class Sparse:
+    """The lexical or the learned strand."""
+
+    name: SparseStrand
+    encoder: SparseEncoder
+
+    @property
+    def identity(self) -> Identity:
+        """The encoder's identity."""
+        return self.encoder.identity
+
+    def encode_documents(self, texts: Sequence[str]) -> Any:
+        """Returns sparse vectors: weights or counts."""
+        return self.encoder.encode_documents(texts)
+
+    def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[SparseQuery]:
+        """Returns a query for each text, weighted by the snapshot's IDF where the encoder leaves that to the index."""
+        rows = self.encoder.encode_queries(texts)
+        rows.sort_indices()
+        return [self._query(rows, i, text, snapshot) for i, text in enumerate(texts)]
+
+    def _query(self, rows: Any, i: int, text: str, snapshot: Snapshot) -> SparseQuery:
+        inside = slice(rows.indptr[i], rows.indptr[i + 1])
+        terms = snapshot.terms(self.name, rows.indices[inside])
+        weights = rows.data[inside].astype(np.float32)
+        if self.identity.query_weights == "idf":
+            weights = weights * snapshot.idf(terms)
+        names = self.encoder.term_names(text)
+        columns = rows.indices[inside].tolist()
+        known = weights > 0
+        named = {int(t): names.get(c, str(c)) for t, c in zip(terms.tolist(), columns, strict=True)}
+        return SparseQuery(terms[known], weights[known], named)
+
+    def search(self, snapshot: Snapshot, query: SparseQuery, k: int) -> Hits:
+        """Returns the exact top k of documents that share a term with the query."""
+        return snapshot.sparse_search(self.name, query.terms, query.weights, k)
+
+    def scores(self, snapshot: Snapshot, query: SparseQuery, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns sums of weight x impact; 0 where a document shares no term."""
+        return snapshot.sparse_scores(self.name, query.terms, query.weights, positions)
+
+    def least(self, snapshot: Snapshot, query: SparseQuery) -> float:
+        """Returns 0: impacts and weights are not negative."""
+        return 0.0
+
+    def matches(
+        self, snapshot: Snapshot, query: SparseQuery, positions: NDArray[np.int64]
+    ) -> list[list[tuple[str, float]]]:
+        """Returns the shared terms, largest contribution first."""
+        table = snapshot.contributions(self.name, query.terms, query.weights, positions).tolist()
+        names = [query.names[t] for t in query.terms.tolist()]
+        pairs = ([(n, v) for n, v in zip(names, row, strict=True) if v > 0] for row in table)
+        return [sorted(row, key=lambda pair: (-pair[1], pair[0])) for row in pairs]
+
+
+@dataclass
+class Dense:
+    """The dense strand."""
+
+    encoder: DenseEncoder
+    name: str = "dense"
+
+    @property
+    def identity(self) -> Identity:
+        """The encoder's identity."""
+        return self.encoder.identity
+
+    def encode_documents(self, texts: Sequence[str]) -> Any:
+        """Returns dense vectors."""
+        return self.encoder.encode_documents(texts)
+
+    def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[NDArray[np.float32]]:
+        """Returns one vector a text."""
+        return list(self.encoder.encode_queries(texts))
+
+    def search(self, snapshot: Snapshot, query: NDArray[np.float32], k: int) -> Hits:
+        """Returns the k nearest documents."""
+        return snapshot.dense_search(query, k)
+
+    def scores(
+        self, snapshot: Snapshot, query: NDArray[np.float32], positions: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Returns inner products."""
+        return snapshot.dense_scores(query, positions)
+
+    def least(self, snapshot: Snapshot, query: NDArray[np.float32]) -> float:
+        """Returns minus the product of the query's norm and the largest stored norm: -1 for cosine."""
+        return float(np.linalg.norm(query)) * snapshot.least_inner_product
+
+    def matches(
+        self, snapshot: Snapshot, query: NDArray[np.float32], positions: NDArray[np.int64]
+    ) -> list[list[tuple[str, float]]]:  # fmt: skip
+        """Returns no terms: a dense vector has none."""
+        return [[] for _ in positions]
+
+
+def parse_strands(given: str | Sequence[str], available: Sequence[str] = STRANDS) -> tuple[str, ...]:
+    """Returns strand names in their fixed order, from "lexical,dense" or a sequence.
+
+    Raises:
+        QueryError: a name is no strand, or the index was made without it.
+    """
+    names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
+    for name in names:
+        if name not in STRANDS:
+            raise QueryError(f"no strand {name!r}; there are: {', '.join(STRANDS)}")
+        if name not in available:
+            raise QueryError(f"this index was made without the strand {name!r}; it has: {', '.join(available)}")
+    return tuple(strand for strand in STRANDS if strand in names)
