@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Dataset:
         corpus: the file of documents.
         queries: text by query id, of the queries that have judgements.
         qrels: relevance by query id and document id.
-        files: the files it was read from.
+        files: the files it was read from: "corpus", "queries" and "qrels".
     """
 
     name: str
@@ -34,7 +34,7 @@ class Dataset:
     corpus: Path
     queries: Mapping[str, str]
     qrels: Qrels
-    files: tuple[Path, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def documents(self) -> Iterator[Document]:
         """Returns an iterator over the documents, whole: judgements are of documents, not of passages."""
@@ -42,12 +42,17 @@ class Dataset:
 
     @cached_property
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of each file, by name."""
-        return {path.name: _sha256(path) for path in self.files}
+        """SHA-256 of each file, as stored, by its part."""
+        return {part: _sha256(path) for part, path in self.files.items()}
 
 
-def load_beir(folder: str | Path, split: str = "test") -> Dataset:
+def load_beir(folder: str | Path, split: str = "test", *, skip_bad: bool = False) -> Dataset:
     """Returns the test collection in a folder; files may be compressed.
+
+    Args:
+        folder: holds corpus.jsonl, queries.jsonl and qrels/.
+        split: which judgements.
+        skip_bad: judged queries without a text are not asked, and count as 0, instead of being an error.
 
     Raises:
         EvalError: a missing file, a malformed judgement, or a judged query that has no text.
@@ -57,8 +62,11 @@ def load_beir(folder: str | Path, split: str = "test") -> Dataset:
         raise EvalError(f"{folder}: there is no such folder; expected one with corpus.jsonl, queries.jsonl and qrels/")
     corpus, queries, judgements = _files(folder, split)
     qrels = read_qrels(judgements)
-    texts = _texts(queries, judgements, qrels)
-    return Dataset(folder.resolve().name, split, corpus, texts, qrels, (corpus, queries, judgements))
+    texts, problem = _texts(queries, judgements, qrels)
+    if problem and not skip_bad:
+        raise EvalError(problem)
+    files = {"corpus": corpus, "queries": queries, "qrels": judgements}
+    return Dataset(folder.resolve().name, split, corpus, texts, qrels, files)
 
 
 def _files(folder: Path, split: str) -> tuple[Path, Path, Path]:
@@ -76,18 +84,28 @@ def _existing(folder: Path, name: str) -> Path | None:
     return next((path for suffix in ("", *OPENERS) if (path := folder / f"{name}{suffix}").is_file()), None)
 
 
-def _texts(path: Path, judgements: Path, qrels: Qrels) -> dict[str, str]:
-    """Returns the text of each judged query; a broken line matters only where a judged query then has no text."""
+def _texts(path: Path, judgements: Path, qrels: Qrels) -> tuple[dict[str, str], str]:
+    """Returns the texts of the judged queries, and what is wrong where some have none.
+
+    A broken line matters only then: many collections hold lines that no judgement needs.
+    """
     broken: list[IngestError] = []
     try:
         texts = dict(read_queries(path, skip_bad=True, on_bad=broken.append))
     except IngestError as error:
         raise EvalError(str(broken[0] if broken else error)) from None
-    if missing := [query for query in qrels if query not in texts]:
-        shown = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        also = f" (bad lines there: {len(broken)}, the first: {broken[0]})" if broken else ""
-        raise EvalError(f"{judgements}: {len(missing)} judged queries have no text in {path}: {shown}{also}")
-    return {query: texts[query] for query in qrels}
+    missing = [query for query in qrels if query not in texts]
+    problem = _missing(path, judgements, missing, broken) if missing else ""
+    return {query: texts[query] for query in qrels if query in texts}, problem
+
+
+def _missing(path: Path, judgements: Path, missing: list[str], broken: list[IngestError]) -> str:
+    shown = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+    also = f" ({len(broken)} bad lines there, the first: {broken[0]})" if broken else ""
+    return (
+        f"{judgements}: judged queries without a text in {path}: {len(missing)}, namely {shown}{also}; add their "
+        "texts, or skip bad input to count them as 0"
+    )
 
 
 def _sha256(path: Path) -> str:

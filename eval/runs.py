@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -45,9 +45,7 @@ def write_run(run: Run, target: str | Path | TextIO, *, tag: str = TAG, k: int |
     _write(lines, target)
 
 
-def run_lines(
-    query: str, hits: Mapping[str, float] | Iterable[tuple[str, float]], *, tag: str = TAG, k: int | None = None
-) -> Iterator[str]:
+def run_lines(query: str, hits: Mapping[str, float], *, tag: str = TAG, k: int | None = None) -> Iterator[str]:
     """Yields the lines of one query, ranks from 1; for a batch that is written while it is searched."""
     _checked(query, "query id")
     _checked(tag, "run tag")
@@ -58,7 +56,10 @@ def run_lines(
 
 
 def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
-    """Returns qrels in BEIR's form (query, document, relevance; a header or none) or TREC's (query 0 document relevance).
+    """Returns qrels: relevance by query and document.
+
+    A line is `query document relevance` as in BEIR, whose files have a header, or `query 0 document relevance` as in
+    TREC.
 
     Raises:
         EvalError: a missing file, a malformed line, two judgements of one pair that differ, or no judgement at all.

@@ -42,7 +42,7 @@ class Encoders:
 def made_with(names: Sequence[str], given: Mapping[str, Given]) -> Encoders:
     """Returns the encoders of a new index."""
     strands = {name: _MAKERS[name](given[name]) for name in names}
-    return Encoders(strands, {name: given[name] if isinstance(given[name], str) else None for name in names})
+    return Encoders(strands, {name: source if isinstance(source := given[name], str) else None for name in names})
 
 
 def remembered(settings: Mapping[str, Any], given: Mapping[str, Given | None]) -> Encoders:

@@ -1,0 +1,38 @@
+"""The options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..retriever import QueryError
+
+IndexArgument = Annotated[Path, typer.Argument(help="The index folder.")]
+PathsArgument = Annotated[list[str], typer.Argument(help="Files and folders to read; - is JSONL on stdin.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Strands = Annotated[str | None, typer.Option("--strands", help="Which strands, as lexical,learned,dense.")]
+Weights = Annotated[str | None, typer.Option("--weights", help="Strand weights, as lexical=0.2,dense=0.8.")]
+Depth = Annotated[int, typer.Option("--depth", help="How many candidates each strand proposes.")]
+DenseModel = Annotated[str | None, typer.Option("--dense", help="Dense model: embedded, a folder or a hub name.")]
+LearnedModel = Annotated[str | None, typer.Option("--learned", help="Sparse model: embedded, a folder or a hub name.")]
+Language = Annotated[str | None, typer.Option("--language", help="Language of the text, as english, de, or none.")]
+PassagesOption = Annotated[
+    str, typer.Option("--passages", help="auto cuts text files into passages, always also records, never neither.")
+]
+Words = Annotated[int, typer.Option("--words", help="The greatest length of a passage.")]
+Overlap = Annotated[int, typer.Option("--overlap", help="Words that neighbouring passages share.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Count and skip bad input instead of stopping.")]
+CommitEvery = Annotated[int, typer.Option("--commit-every", min=1, help="Commit after this many documents.")]
+
+
+def parsed_weights(given: str | None) -> dict[str, float] | None:
+    """Returns {"lexical": 0.2, "dense": 0.8} from "lexical=0.2,dense=0.8"."""
+    if given is None:
+        return None
+    try:
+        pairs = [part.split("=") for part in given.split(",")]
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError as error:
+        raise QueryError(f"--weights takes strand=number pairs, as lexical=0.2,dense=0.8; not {given!r}") from error

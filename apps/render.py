@@ -1,0 +1,96 @@
+"""Results as people read them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..retriever import Hit, Match
+
+SNIPPET = 240
+TERMS = 6
+
+
+def hit_text(hit: Hit) -> Group:
+    """Returns a hit: title, the strands' scores, matched terms if any, and the part of the text that matched."""
+    head = Text.assemble((f"{hit.rank:>2}  ", "dim"), (f"{hit.score:.3f}  ", "bold cyan"), (_heading(hit), "bold"))
+    if _heading(hit) != hit.id:
+        head.append(f"  {hit.id}", "dim")
+    lines = [Text(_strands(hit), "green")]
+    lines += [Text(f"{strand}: {terms}", "yellow") for strand, terms in _terms(hit.matches).items()]
+    lines.append(Text(snippet(hit.text, [m.term for m in hit.matches])))
+    return Group(head, *(Padding(line, (0, 0, 0, 4), expand=False) for line in lines))
+
+
+def _heading(hit: Hit) -> str:
+    return " ".join(hit.title.split())[:100] or hit.id
+
+
+def _strands(hit: Hit) -> str:
+    parts = [
+        f"{name} {view.score:.3f} ({view.normalised:.2f}{f', #{view.rank}' if view.rank else ''})"
+        for name, view in hit.strands.items()
+    ]
+    return "   ".join(parts)
+
+
+def _terms(matches: Iterable[Match]) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for match in matches:
+        found.setdefault(match.strand, []).append(f"{match.term} {match.contribution:.2f}")
+    return {
+        strand: ", ".join(terms[:TERMS]) + (", ..." if len(terms) > TERMS else "") for strand, terms in found.items()
+    }
+
+
+def snippet(text: str, terms: Iterable[str] = (), length: int = SNIPPET) -> str:
+    """Returns up to `length` characters around the first place where a term stands; the beginning if none does."""
+    flat = " ".join(text.split())
+    start = 0
+    stems = [re.escape(term) for term in terms if len(term) > 2 and not term.startswith("##")]
+    if stems and (found := re.search(rf"\b(?:{'|'.join(stems)})", flat, re.IGNORECASE)) and found.start() > length // 2:
+        start = flat.rfind(" ", 0, found.start() - length // 3) + 1
+    end = start + length
+    return ("... " if start else "") + flat[start:end] + (" ..." if end < len(flat) else "")
+
+
+def scores_table(header: Iterable[str], rows: Iterable[Iterable[str]], title: str | None = None) -> Table:
+    """Returns a table whose first column is a name and whose others are numbers."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column, name in enumerate(header):
+        table.add_column(name, justify="left" if column == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def print_info(console: Console, facts: Mapping[str, Any]) -> None:
+    """Prints what `Retriever.info` returned."""
+    table = Table(show_header=False, box=None)
+    for name, value in _info_rows(facts):
+        table.add_row(Text(name, "bold"), Text(value))
+    console.print(table)
+
+
+def _info_rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    deleted = f" ({facts['deleted']:,} deleted ones still take room)" if facts["deleted"] else ""
+    weights = ", ".join(f"{s} {w:g}" for s, w in facts["weights"].items() if s in facts["strands"])
+    yield "index", facts["path"]
+    yield "documents", f"{facts['documents']:,}{deleted}"
+    yield "strands", ", ".join(facts["strands"])
+    yield "fusion", f"{facts['fusion']} ({weights})"
+    yield (
+        "lexical",
+        f"BM25 k1={facts['bm25']['k1']:g} b={facts['bm25']['b']:g}, {facts['average_length']:.1f} terms a document",
+    )
+    for strand, identity in facts["encoders"].items():
+        length = f", reads {identity['max_length']} tokens" if identity["max_length"] else ""
+        yield f"{strand} encoder", f"{identity['name']} {identity['revision']} ({identity['activation']}{length})"
+    yield "postings", f"{facts['postings']:,}"
+    yield "size", f"{facts['bytes'] / 1e6:,.1f} MB in {len(facts['segments'])} segment(s)"
