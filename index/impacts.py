@@ -36,6 +36,6 @@ def step_for(weights: NDArray[np.floating]) -> float:
 
 
 def idf(frequencies: NDArray[np.int64], documents: int) -> NDArray[np.float32]:
-    """Returns ln(1 + (N - df + 0.5) / (df + 0.5)), Lucene's BM25 IDF; 0 for terms that no document holds."""
+    """Returns ln(1 + (N - df + 0.5) / (df + 0.5)), Lucene's BM25 IDF, float32."""
     df = frequencies.astype(np.float64)
-    return np.where(df > 0, np.log1p((documents - df + 0.5) / (df + 0.5)), 0.0).astype(np.float32)
+    return np.log1p((documents - df + 0.5) / (df + 0.5)).astype(np.float32)

@@ -94,7 +94,7 @@ def _scan(bits, first, id_rank, alive, keys, size, k, least):
 
 @njit(nogil=True, cache=True)
 def search(
-    p_terms, p_cells, cell_window, cell_start, cell_max, offsets, impacts, id_rank, by_rank, p_window,
+    p_terms, frequency, p_cells, cell_window, cell_start, cell_max, offsets, impacts, id_rank, by_rank, p_window,
     terms, weights, k, alive, accumulator,
 ):  # fmt: skip
     """Returns the k best (scores float32, documents int64); see `reference.search`.
@@ -148,7 +148,19 @@ def _score(key):
 
 @njit(nogil=True, cache=True)
 def lookup(
-    p_terms, p_cells, cell_window, cell_start, cell_max, offsets, impacts, id_rank, by_rank, p_window, terms, documents
+    p_terms,
+    frequency,
+    p_cells,
+    cell_window,
+    cell_start,
+    cell_max,
+    offsets,
+    impacts,
+    id_rank,
+    by_rank,
+    p_window,
+    terms,
+    documents,
 ):
     """Returns impacts uint8 (len(documents), len(terms)); see `reference.lookup`."""
     found = np.zeros((documents.size, terms.size), np.uint8)

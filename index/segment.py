@@ -108,13 +108,11 @@ class Segment:
             return reference.lookup(self.postings, terms, documents)
         return _kernels.lookup(*self.postings, terms, documents)
 
-    def rows(self, documents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.uint8]]:
-        """Returns (starts, terms, values) of some documents' forward rows, one after the other."""
-        starts = self.forward.starts
-        counts = starts[documents + 1] - starts[documents]
-        ends = np.concatenate([[0], np.cumsum(counts)])
-        take = np.arange(ends[-1]) + np.repeat(starts[documents] - ends[:-1], counts)
-        return ends, self.forward.terms[take], self.forward.values[take]
+    def literal_terms(self, documents: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Returns the terms that the texts of some documents hold, with repetitions."""
+        rows = [slice(*self.forward.starts[d : d + 2]) for d in documents.tolist()]
+        parts = [self.forward.terms[row][self.forward.literal[row] > 0] for row in rows]
+        return np.concatenate(parts) if parts else np.empty(0, np.uint32)
 
     def facts(self) -> dict[str, Any]:
         """Returns what `plait info` tells of a segment."""
@@ -147,8 +145,9 @@ def kernels_loaded() -> bool:
 
 def _warm(kernels: Any) -> None:
     """Compiles (or loads from the cache) for the types that mapped files have: read-only arrays."""
-    forward = Forward(np.array([0, 1]), np.array([7], np.uint32), np.array([1], np.uint8), np.array([1], np.uint32))
-    postings = invert(forward, forward.values, np.array([0], np.uint32), 1)
+    one = np.ones(1, np.uint8)
+    forward = Forward(np.array([0, 1]), np.array([7], np.uint32), one, one, np.array([1], np.uint32))
+    postings = invert(forward, one, np.array([0], np.uint32), 1)
     for values in postings:
         values.flags.writeable = False
     terms, weights = np.array([7], np.uint32), np.array([1], np.float32)

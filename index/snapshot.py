@@ -223,8 +223,8 @@ class Snapshot:
 
     @cached_property
     def _dead_terms(self) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        terms = [s.rows(dead)[1] for s, dead in zip(self.segments, self._dead, strict=True) if dead.size]
-        return np.unique(np.concatenate(terms or [np.empty(0, np.uint32)]), return_counts=True)
+        terms = [s.literal_terms(dead) for s, dead in zip(self.segments, self._dead, strict=True)]
+        return np.unique(np.concatenate([np.empty(0, np.uint32), *terms]), return_counts=True)
 
     def _warm_up(self) -> None:
         """Loads the compiled kernels once they will pay: on a large index, or from the third search on."""

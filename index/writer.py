@@ -61,7 +61,12 @@ class Writer:
         self._dense: list[NDArray[np.float32]] = []
 
     def add(
-        self, documents: Sequence[StoredDocument], sparse: Mapping[str, csr_matrix], dense: NDArray[np.float32] | None
+        self,
+        documents: Sequence[StoredDocument],
+        sparse: Mapping[str, csr_matrix],
+        dense: NDArray[np.float32] | None,
+        *,
+        literal: Mapping[str, csr_matrix] | None = None,
     ) -> None:
         """Adds documents with their vectors; one whose id is known replaces the older.
 
@@ -69,6 +74,8 @@ class Writer:
             documents: what to store.
             sparse: for "learned" weights and for "lexical" counts, float32 (len(documents), columns); either may lack.
             dense: float32 (len(documents), dim), or None for an index without a dense strand.
+            literal: for a strand whose vectors hold terms that the text does not, the terms that it does: IDF counts
+                only those. Without it every term counts.
 
         Raises:
             StoreError: vectors do not fit the documents or the index, or hold NaN, infinite or negative values.
@@ -79,7 +86,8 @@ class Writer:
         with database.explained(self.folder), self._undone():
             self._begin()
             self._fix_scale(sparse.get("learned"))
-            self._sparse.append([_forward(strand, rows, self.layout) for strand, rows in sparse.items()])
+            own = literal or {}
+            self._sparse.append([_forward(s, rows, own.get(s), self.layout) for s, rows in sparse.items()])
             self._documents.extend(documents)
             if dense is not None:
                 self._dense.append(np.ascontiguousarray(dense, np.float32))
@@ -233,7 +241,7 @@ def _check(sparse: Mapping[str, Any], dense: NDArray[np.float32] | None, count: 
         raise StoreError("dense vectors hold NaN or infinite values")
 
 
-def _forward(strand: str, rows: Any, layout: Layout) -> Forward:
+def _forward(strand: str, rows: Any, literal: Any, layout: Layout) -> Forward:
     """Returns one strand's vectors as forward rows: counts stay counts, weights become steps."""
     from scipy.sparse import csr_matrix
 
@@ -246,7 +254,16 @@ def _forward(strand: str, rows: Any, layout: Layout) -> Forward:
     )
     lengths = np.asarray(kept.sum(axis=1)).ravel() if lexical else np.zeros(kept.shape[0])
     terms = (kept.indices.astype(np.int64) + TERM_BASE[strand]).astype(np.uint32)
-    return Forward(kept.indptr.astype(np.int64), terms, values, lengths.astype(np.uint32))
+    return Forward(kept.indptr.astype(np.int64), terms, values, _literal(kept, literal), lengths.astype(np.uint32))
+
+
+def _literal(rows: Any, literal: Any) -> NDArray[np.uint8]:
+    """Returns 1 for the stored entries of `rows` that `literal` holds too; 1 everywhere without it."""
+    if literal is None:
+        return np.ones(rows.nnz, np.uint8)
+    document = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)) * rows.shape[1]
+    own = np.repeat(np.arange(rows.shape[0]), np.diff(literal.indptr)) * rows.shape[1]
+    return np.isin(document + rows.indices, own + literal.indices).astype(np.uint8)
 
 
 def _side_by_side(parts: list[Forward], count: int) -> Forward:
@@ -255,10 +272,11 @@ def _side_by_side(parts: list[Forward], count: int) -> Forward:
     document = np.concatenate([np.repeat(np.arange(count), c) for c in counts] or [np.empty(0, np.int64)])
     terms = np.concatenate([p.terms for p in parts] or [np.empty(0, np.uint32)])
     values = np.concatenate([p.values for p in parts] or [np.empty(0, np.uint8)])
+    literal = np.concatenate([p.literal for p in parts] or [np.empty(0, np.uint8)])
     order = np.lexsort((terms, document))
     starts = np.concatenate([[0], np.cumsum(sum(counts, np.zeros(count, np.int64)))])
     lengths = sum((p.lengths for p in parts), np.zeros(count, np.uint32))
-    return Forward(starts, terms[order], values[order], lengths)
+    return Forward(starts, terms[order], values[order], literal[order], lengths)
 
 
 def _stacked(parts: list[Forward]) -> Forward:
@@ -268,6 +286,7 @@ def _stacked(parts: list[Forward]) -> Forward:
         np.concatenate([[0], np.cumsum(counts)]),
         np.concatenate([p.terms for p in parts]),
         np.concatenate([p.values for p in parts]),
+        np.concatenate([p.literal for p in parts]),
         np.concatenate([p.lengths for p in parts]),
     )
 
@@ -279,4 +298,10 @@ def _taken(forward: Forward, keep: NDArray[np.int64]) -> Forward:
     mask[keep] = True
     postings = np.repeat(mask, counts)
     starts = np.concatenate([[0], np.cumsum(counts[keep])])
-    return Forward(starts, forward.terms[postings], forward.values[postings], forward.lengths[keep])
+    return Forward(
+        starts,
+        forward.terms[postings],
+        forward.values[postings],
+        forward.literal[postings],
+        forward.lengths[keep],
+    )

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ..encoders.contract import DenseEncoder, Identity, SparseEncoder
 from .errors import MismatchError
 from .strands import Dense, Sparse, Strand
 
 Given: TypeAlias = str | SparseEncoder | DenseEncoder
+
+
+class Vectors(NamedTuple):
+    """Documents as an index stores them; see `plait.index.Writer.add`."""
+
+    sparse: dict[str, Any]
+    dense: Any
+    literal: dict[str, Any]
 
 
 class Encoders:
@@ -27,9 +35,12 @@ class Encoders:
         """Returns a strand by name."""
         return self._strands[name]
 
-    def encode_documents(self, texts: Sequence[str]) -> dict[str, Any]:
-        """Returns the document vectors of every strand."""
-        return {name: strand.encode_documents(texts) for name, strand in self._strands.items()}
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        """Returns what every strand stores of these texts."""
+        vectors = {name: strand.encode_documents(texts) for name, strand in self._strands.items()}
+        dense = vectors.pop("dense", None)
+        own = {name: strand.literal_terms(texts) for name, strand in self._strands.items()}
+        return Vectors(vectors, dense, {name: rows for name, rows in own.items() if rows is not None})
 
     def to_json(self) -> dict[str, Any]:
         """Returns what the index remembers: for each strand the source (None for an object) and the identity."""

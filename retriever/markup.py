@@ -18,7 +18,7 @@ class Page(NamedTuple):
 
 _FENCED = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(
-    r"^ {0,3}#{1,6}[ \t]+(?P<hashed>.+?)[ \t]*#*[ \t]*$|^(?P<underlined>\S.*)\n(?P<line>={3,}|-{3,})[ \t]*$",
+    r"^ {0,3}#{1,6}[ \t]+(?P<hashed>\S.*)$|^(?P<underlined>\S.*)\n(?P<line>={3,}|-{3,})[ \t]*$",
     re.MULTILINE,
 )
 _FRONT_MATTER = re.compile(r"\A---\n.*?^---\s*$", re.MULTILINE | re.DOTALL)
@@ -34,7 +34,13 @@ def markdown(text: str) -> Page:
     """Returns the text as it is, titled by its first heading outside code blocks and front matter."""
     prose = _FENCED.sub("", _FRONT_MATTER.sub("", text))
     heading = _HEADING.search(prose)
-    return Page((heading["hashed"] or heading["underlined"]).strip() if heading else "", text)
+    return Page(_unclosed((heading["hashed"] or heading["underlined"]).strip()) if heading else "", text)
+
+
+def _unclosed(heading: str) -> str:
+    """Returns a heading without the # signs that close it: `# Title ##` is 'Title', but `# On C#` is 'On C#'."""
+    bare = heading.rstrip("#")
+    return bare.rstrip() if bare != heading and bare[-1:].isspace() else heading
 
 
 def restructured(text: str) -> Page:
@@ -64,7 +70,6 @@ _PARAGRAPHS = (
 _LINES = "br caption dd div dt figcaption li option tr"
 _GAPS = {**dict.fromkeys(_PARAGRAPHS.split(), "\n\n"), **dict.fromkeys(_LINES.split(), "\n"), "td": " ", "th": " "}
 _BLANKS = re.compile(r"\s+")
-_TRAILING = re.compile(r"[^\S\n]+(?=\n)")
 
 
 class _Reader(HTMLParser):
@@ -81,7 +86,7 @@ class _Reader(HTMLParser):
     def page(self) -> Page:
         """Returns what has been read."""
         title = next((name for name in map(self._names.get, ("title", "heading")) if name and name.strip()), "")
-        text = _TRAILING.sub("", "".join(self._pieces))
+        text = "\n".join(line.rstrip() for line in "".join(self._pieces).split("\n"))
         return Page(" ".join(title.split()), re.sub(r"\n{3,}", "\n\n", text).strip())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

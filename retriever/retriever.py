@@ -171,7 +171,7 @@ class Retriever:
             if fresh:
                 self._compile_aside()
                 vectors = self._encoders.encode_documents([d.full_text for d in fresh])
-                writer.add(fresh, {s: v for s, v in vectors.items() if s != "dense"}, vectors.get("dense"))
+                writer.add(fresh, vectors.sparse, vectors.dense, literal=vectors.literal)
             if replace_parents:
                 for document in chunk:
                     if document.parent is not None:

@@ -38,6 +38,10 @@ class Strand(Protocol):
         """Returns the vectors to store of these texts."""
         ...
 
+    def literal_terms(self, texts: Sequence[str]) -> Any:
+        """Returns the terms that the texts themselves hold, or None where that is all that is stored."""
+        ...
+
     def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[Any]:
         """Returns a query for each text."""
         ...
@@ -74,6 +78,11 @@ class Sparse:
     def encode_documents(self, texts: Sequence[str]) -> Any:
         """Returns sparse vectors: weights or counts."""
         return self.encoder.encode_documents(texts)
+
+    def literal_terms(self, texts: Sequence[str]) -> Any:
+        """Returns the texts' own terms where a model adds others and the index weighs queries by IDF."""
+        expands = self.name == "learned" and self.identity.query_weights == "idf"
+        return self.encoder.encode_queries(texts) if expands else None
 
     def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[SparseQuery]:
         """Returns a query for each text, weighted by the snapshot's IDF where the encoder leaves that to the index."""
@@ -130,6 +139,9 @@ class Dense:
     def encode_documents(self, texts: Sequence[str]) -> Any:
         """Returns dense vectors."""
         return self.encoder.encode_documents(texts)
+
+    def literal_terms(self, texts: Sequence[str]) -> None:
+        """Returns None: a dense vector has no terms."""
 
     def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[NDArray[np.float32]]:
         """Returns one vector a text."""
