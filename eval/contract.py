@@ -16,7 +16,7 @@ class EvalError(ValueError):
 class Searcher(Protocol):
     """Anything that answers queries with some of its strands."""
 
-    def __call__(self, queries: Mapping[str, str], strands: Sequence[str]) -> Run:
+    def __call__(self, queries: Mapping[str, str], strands: Sequence[str], /) -> Run:
         """Returns the hits of each query, at least as deep as the deepest measure, plus one.
 
         Args:

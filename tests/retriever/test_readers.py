@@ -102,12 +102,12 @@ def test_bytes_that_are_not_utf8_are_named_by_line_and_byte(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
 def test_a_compressed_file_cut_short_keeps_what_could_be_read(tmp_path, suffix):
-    lines = "".join(json.dumps({"id": str(i), "text": os.urandom(40).hex()}) + "\n" for i in range(40_000)).encode()
+    lines = "".join(json.dumps({"id": str(i), "text": os.urandom(40).hex()}) + "\n" for i in range(20_000)).encode()
     whole = PACK[suffix](lines)
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(whole[: len(whole) // 2])
     kept, said = bad(path)
-    assert 100 < len(kept) < 40_000
+    assert 100 < len(kept) < 20_000
     assert kept == [str(i) for i in range(len(kept))]
     assert len(said) == 1
     assert said[0].startswith(f"{path}: cannot be read to its end, it is damaged or cut short (")
@@ -341,3 +341,26 @@ def test_broken_markup_is_an_error_or_text_never_a_crash(tmp_path):
     path.write_text("<h1>Title<p>text<![if broken <!-- <b", encoding="utf-8")
     kept, said = bad(path)
     assert kept == ["a.html#0"] or "this HTML cannot be parsed" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("# On C#", "On C#"),
+        ("intro\n\n### Closed ###  ", "Closed"),
+        ("#hashtag\n# " + " " * 50_000 + "x", "x"),
+        ("Under\n---\n# Later", "Under"),
+        ("```\n# code, never closed", "a"),
+        ("no heading", "a"),
+    ],
+)
+def test_the_title_of_markdown_is_its_first_heading(tmp_path, text, title):
+    path = tmp_path / "a.md"
+    path.write_text(text)
+    assert read(path)[0].title == title
+
+
+def test_blanks_without_end_take_linear_time(tmp_path):
+    path = tmp_path / "a.html"
+    path.write_text("<pre>" + " " * 300_000 + "x</pre><h1>" + "\n" * 300_000 + "y</h1>")
+    assert read(path, passages="never")[0].text.split() == ["x", "y"]

@@ -1,0 +1,41 @@
+"""Random forward copies for property tests."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from plait.index.contract import LEXICAL_BASE
+from plait.index.postings import Forward, impacts_of, invert
+
+
+def forward_of(rows, lengths=None):
+    """Returns a Forward from [{term: value}]."""
+    starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    items = [item for row in rows for item in sorted(row.items())]
+    terms = np.array([t for t, _ in items], np.uint32)
+    values = np.array([v for _, v in items], np.uint8)
+    lengths = np.array([sum(row.values()) for row in rows] if lengths is None else lengths, np.uint32)
+    return Forward(starts, terms, values, np.ones(values.size, np.uint8), lengths)
+
+
+@st.composite
+def collections(draw, max_documents=60):
+    """A forward copy with learned and lexical terms, its postings, an id order and a window size."""
+    terms = st.one_of(st.integers(0, 12), st.integers(LEXICAL_BASE, LEXICAL_BASE + 8), st.just(2**32 - 1))
+    rows = draw(st.lists(st.dictionaries(terms, st.integers(1, 255), max_size=8), max_size=max_documents))
+    window = draw(st.sampled_from([1, 2, 7, 64, 32768, 65536]))
+    ranks = np.array(draw(st.permutations(range(len(rows)))), np.uint32)
+    forward = forward_of(rows)
+    impacts = impacts_of(forward, LEXICAL_BASE, float(forward.lengths.mean()) if rows else 1.0, 0.9, 0.4)
+    return forward, impacts, invert(forward, impacts, ranks, window)
+
+
+@st.composite
+def queries(draw):
+    """Ascending distinct terms, some of them unknown, and weights, some of them equal or tiny."""
+    known = [*range(14), *range(LEXICAL_BASE, LEXICAL_BASE + 10), 2**32 - 1]
+    terms = sorted(draw(st.sets(st.sampled_from(known), max_size=8)))
+    weight = st.one_of(st.sampled_from([1.0, 0.5]), st.floats(2.0**-60, 100, width=32))
+    weights = draw(st.lists(weight, min_size=len(terms), max_size=len(terms)))
+    return np.array(terms, np.uint32), np.array(weights, np.float32)

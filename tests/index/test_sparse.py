@@ -1,0 +1,149 @@
+"""The sparse index: what is built, and every search path against a plainer one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plait.index import kernels, reference
+from plait.index.contract import LEXICAL_BASE
+from plait.index.impacts import idf, quantised, saturated, step_for
+from plait.index.postings import invert
+
+from .strategies import collections, forward_of, queries
+
+ROOM = np.empty(kernels.ROOM, np.float32)
+ALL = np.empty(0, np.uint8)
+
+
+def plain_scores(forward, impacts, terms, weights):
+    """The definition, with nothing but Python loops: float32, ascending terms."""
+    weight = dict(zip(terms.tolist(), weights, strict=True))
+    scores = []
+    for d in range(forward.size):
+        score = np.float32(0)
+        for p in range(forward.starts[d], forward.starts[d + 1]):
+            if int(forward.terms[p]) in weight:
+                score += weight[int(forward.terms[p])] * np.float32(impacts[p])
+        scores.append(score)
+    return np.array(scores, np.float32)
+
+
+@given(collections(), queries())
+def test_reference_scores_are_the_definition(collection, query):
+    forward, impacts, postings = collection
+    np.testing.assert_array_equal(reference.accumulate(postings, *query), plain_scores(forward, impacts, *query))
+
+
+@given(collections(), queries(), st.integers(1, 70), st.booleans(), st.randoms())
+def test_kernel_equals_reference_bit_for_bit(collection, query, k, some_dead, random):
+    _, _, postings = collection
+    alive = np.array([random.random() < 0.6 for _ in range(postings.size)], np.uint8) if some_dead else ALL
+    expected = reference.search(postings, *query, k, alive)
+    if not postings.size:
+        return
+    found = kernels.search(*postings, *query, k, alive, ROOM)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+@given(collections(), queries(), st.integers(1, 70))
+def test_reference_search_is_a_full_sort(collection, query, k):
+    forward, impacts, postings = collection
+    scores = plain_scores(forward, impacts, *query)
+    ranks = postings.id_rank.astype(int)
+    order = sorted(range(scores.size), key=lambda d: (scores[d], ranks[d]), reverse=True)
+    expected = [d for d in order if scores[d] > 0][:k]
+    found_scores, found = reference.search(postings, *query, k, ALL)
+    assert found.tolist() == expected
+    np.testing.assert_array_equal(found_scores, scores[expected])
+
+
+@given(collections(), queries())
+def test_lookup_gives_what_was_stored(collection, query):
+    forward, impacts, postings = collection
+    documents = np.arange(postings.size)[::-1].astype(np.int64)
+    stored = np.zeros((postings.size, query[0].size), np.uint8)
+    column = {int(t): i for i, t in enumerate(query[0])}
+    for row, d in enumerate(documents.tolist()):
+        for p in range(forward.starts[d], forward.starts[d + 1]):
+            if int(forward.terms[p]) in column:
+                stored[row, column[int(forward.terms[p])]] = impacts[p]
+    np.testing.assert_array_equal(reference.lookup(postings, query[0], documents), stored)
+    np.testing.assert_array_equal(kernels.lookup(*postings, query[0], documents), stored)
+
+
+@given(collections())
+def test_layout_holds_every_posting_once(collection):
+    forward, impacts, postings = collection
+    window = int(postings.window[0])
+    rebuilt = set()
+    for t, term in enumerate(postings.terms.tolist()):
+        for cell in range(postings.cells[t], postings.cells[t + 1]):
+            inside = slice(postings.cell_start[cell], postings.cell_start[cell + 1])
+            assert postings.impacts[inside].max() == postings.cell_max[cell]
+            assert (np.diff(postings.offsets[inside].astype(int)) > 0).all()
+            base = int(postings.cell_window[cell]) * window
+            pairs = zip(postings.offsets[inside].tolist(), postings.impacts[inside].tolist(), strict=True)
+            rebuilt |= {(term, base + offset, impact) for offset, impact in pairs}
+    document = np.repeat(np.arange(forward.size), np.diff(forward.starts))
+    assert rebuilt == set(zip(forward.terms.tolist(), document.tolist(), impacts.tolist(), strict=True))
+    assert (np.diff(postings.terms.astype(np.int64)) > 0).all()
+
+
+def test_many_windows_and_a_threshold_that_skips_some():
+    rng = np.random.default_rng(5)
+    rows = [{t: int(rng.integers(1, 255)) for t in rng.choice(40, 6, replace=False).tolist()} for _ in range(3000)]
+    forward = forward_of(rows)
+    postings = invert(forward, forward.values, rng.permutation(3000).astype(np.uint32), 128)
+    for _ in range(30):
+        terms = np.sort(rng.choice(40, 5, replace=False)).astype(np.uint32)
+        weights = rng.random(5).astype(np.float32)
+        for k in (1, 10, 100, 2999, 5000):
+            expected = reference.search(postings, terms, weights, k, ALL)
+            found = kernels.search(*postings, terms, weights, k, ALL, ROOM)
+            np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_equal_scores_are_settled_by_id_at_the_cutoff():
+    forward = forward_of([{3: 9}] * 100)
+    ranks = np.random.default_rng(0).permutation(100).astype(np.uint32)
+    postings = invert(forward, forward.values, ranks, 16)
+    one = np.array([3], np.uint32), np.array([1], np.float32)
+    for found in (reference.search(postings, *one, 7, ALL), kernels.search(*postings, *one, 7, ALL, ROOM)):
+        assert ranks[found[1]].tolist() == [99, 98, 97, 96, 95, 94, 93]
+
+
+def test_an_offset_beyond_its_window_stays_inside_the_accumulator():
+    forward = forward_of([{1: 5}, {1: 6}])
+    postings = invert(forward, forward.values, np.array([0, 1], np.uint32), 4)
+    damaged = postings._replace(offsets=np.array([65535, 1], np.uint16))
+    scores, documents = kernels.search(*damaged, np.array([1], np.uint32), np.ones(1, np.float32), 5, ALL, ROOM)
+    assert documents.tolist() == [1]
+    assert scores.tolist() == [6.0]
+
+
+def test_bm25_saturation_is_lucenes_formula():
+    # tf 3, document of 20 terms, average 10, k1 .9, b .4: 3 / (3 + .9 (.6 + .4 * 2)) = .70422...
+    value = saturated(np.array([3], np.uint8), np.array([20], np.uint32), 10.0, 0.9, 0.4)
+    assert value[0] == pytest.approx(3 / (3 + 0.9 * (0.6 + 0.8)))
+
+
+def test_idf_is_lucenes_formula():
+    # ln(1 + (10 - 2 + .5) / (2 + .5))
+    assert idf(np.array([2, 0]), 10).tolist() == pytest.approx([np.log(1 + 8.5 / 2.5), np.log(1 + 10.5 / 0.5)])
+
+
+def test_quantised_weights_never_vanish_and_fit():
+    step = step_for(np.array([0.5, 2.0]))
+    assert quantised(np.array([1e-9, 2.0, 9.0]), step).tolist() == [1, 204, 255]
+
+
+def test_lexical_impacts_come_from_counts_and_learned_ones_stay():
+    forward = forward_of([{5: 77, LEXICAL_BASE + 1: 2}], lengths=[10])
+    from plait.index.postings import impacts_of
+
+    impacts = impacts_of(forward, LEXICAL_BASE, 10.0, 0.9, 0.4)
+    assert impacts.tolist() == [77, round(255 * 2 / 2.9)]
