@@ -281,7 +281,7 @@ def _search_one(retriever: Retriever, query: str, options: Mapping[str, Any], as
     if not hits:
         console.out.print("nothing found")
     for hit in hits:
-        console.out.print(hit_text(hit))
+        console.out.print(hit_text(hit, console.out.width), soft_wrap=True)
 
 
 def _search_many(

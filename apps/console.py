@@ -9,16 +9,38 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
-T = TypeVar("T")
+from ..retriever import Document
 
-out = Console(highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False)
+
+class _Terminal(Console):
+    """A console that shows text as it is: [bold], :smile: and backslashes have no meaning in documents and paths."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Passes the error on, so that it ends in one place."""
+        raise BrokenPipeError
+
+
+out = _Terminal()
+err = _Terminal(stderr=True)
+
+# Control characters in documents could move the cursor or recolour the terminal: they show as pictures instead.
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
+_PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+
+
+def visible(text: str) -> str:
+    """Returns a text whose control characters, tabs and newlines aside, are visible."""
+    return text.translate(_PICTURES)
 
 
 def print_json(value: Any) -> None:
@@ -26,9 +48,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
+def print_table(table: Table) -> None:
+    """Prints a table, in full width where no terminal limits it."""
+    (out if out.is_terminal else _Terminal(width=10_000)).print(table)
+
+
 def note(message: str) -> None:
     """Says something to the person at the terminal, on stderr."""
-    err.print(message, markup=False)
+    err.print(visible(message), soft_wrap=True)
 
 
 class _Rate(ProgressColumn):
@@ -51,7 +78,7 @@ class Meter:
 
     def __init__(self, label: str, total: int | None) -> None:
         self._label, self._total = label, total
-        self._bytes = self._documents = 0
+        self._bytes = self.documents = 0
         self._began = time.monotonic()
         self._told = self._began
         self._bar: Progress | None = None
@@ -63,7 +90,7 @@ class Meter:
 
     def documents_done(self, count: int) -> None:
         """Counts documents and shows where things stand."""
-        self._documents += count
+        self.documents += count
         now = time.monotonic()
         if err.is_terminal:
             self._draw(now)
@@ -89,34 +116,62 @@ class Meter:
             self._bar.tasks[0].start_time = self._bar.get_time() - (now - self._began)
             self._bar.start()
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._bytes, documents=self._documents)
+            self._bar.update(self._task, completed=self._bytes, documents=self.documents)
 
     def _line(self, seconds: float) -> str:
-        told = f"{self._label}: {self._documents:,} documents, {self._documents / seconds:,.0f}/s"
+        told = f"{self._label}: {self.documents:,} documents, {self.documents / seconds:,.0f}/s"
         if self._total and 0 < self._bytes < self._total:
             left = seconds * (self._total - self._bytes) / self._bytes
             told += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
         return told
 
 
+class _Stopped(KeyboardInterrupt):
+    """Ctrl-C while input was waited for."""
+
+
 class Stop:
     """Hears the first Ctrl-C (or SIGTERM) and remembers it; a second one interrupts at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self._reading = False
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
         note("\nstopping: finishing the current batch, then committing it (again to stop at once)")
+        if self._reading:
+            raise _Stopped
 
-    def until(self, items: Iterable[T]) -> Iterator[T]:
-        """Yields items until asked to stop."""
-        for item in items:
-            if self.asked:
+    def until(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Yields documents until asked to stop; of one parent's passages all or none, so that none seems removed."""
+        held: list[Document] = []
+        for document in self._read(iter(documents)):
+            if held and document.parent != held[0].parent:
+                yield from held
+                held.clear()
+            if document.parent is None:
+                yield document
+            else:
+                held.append(document)
+        if not self.asked:
+            yield from held
+
+    def _read(self, documents: Iterator[Document]) -> Iterator[Document]:
+        """Yields documents until asked to stop, also while the next one is waited for."""
+        while not self.asked:
+            try:
+                try:
+                    self._reading = True
+                    document = next(documents, None)
+                finally:
+                    self._reading = False
+            except _Stopped:
                 return
-            yield item
+            if document is None:
+                return
+            yield document
 
 
 @contextlib.contextmanager

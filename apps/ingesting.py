@@ -2,59 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
 
-from ..retriever import IngestError, QueryError, Retriever, read_documents
+from ..retriever import Document, IngestError, QueryError, Retriever, read_documents
 from ..retriever.sources import total_bytes
 from . import console
 
 SHOWN = 10  # skipped pieces of input that are shown; the rest is only counted
 
 
-def ingest(
-    retriever: Retriever,
-    paths: Sequence[str],
-    *,
-    passages: str,
-    words: int,
-    overlap: int,
-    skip_bad: bool,
-    commit_every: int,
-    as_json: bool,
-) -> None:
-    """Adds what the paths hold and commits; on Ctrl-C commits what was finished and exits with code 130."""
-    skipped = _Skipped()
-    meter = console.Meter("indexing", total_bytes(list(paths)))
+class Skipped:
+    """Counts bad input and shows the first few."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, error: IngestError) -> None:
+        self.count += 1
+        if self.count <= SHOWN:
+            console.note(f"skipped: {error}")
+        if self.count == SHOWN:
+            console.note("more bad input is skipped without a word and counted")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Input that was found and is about to be read."""
+
+    documents: Iterator[Document]
+    meter: console.Meter
+    skipped: Skipped
+
+
+def reading(paths: Sequence[str], *, passages: str, words: int, overlap: int, skip_bad: bool) -> Reading:
+    """Returns what the paths hold; a missing path or an option out of range fails here, before anything is made."""
+    skipped = Skipped()
+    meter = console.Meter("indexing", total_bytes(paths))
+    try:
+        documents = read_documents(
+            paths, skip_bad=skip_bad, on_bad=skipped, on_bytes=meter.bytes_read,
+            passages=passages, words=words, overlap=overlap,  # type: ignore[arg-type]
+        )  # fmt: skip
+    except IngestError:
+        raise
+    except ValueError as error:  # an option out of range
+        raise QueryError(str(error)) from error
+    return Reading(documents, meter, skipped)
+
+
+def ingest(retriever: Retriever, given: Reading, *, commit_every: int, as_json: bool) -> None:
+    """Adds what was read and commits; on Ctrl-C commits what was finished and exits with code 130."""
     with console.stoppable() as stop:
         try:
-            documents = read_documents(
-                list(paths), skip_bad=skip_bad, on_bad=skipped, on_bytes=meter.bytes_read,
-                passages=passages, words=words, overlap=overlap,  # type: ignore[arg-type]
-            )  # fmt: skip
-        except IngestError:
-            raise
-        except ValueError as error:  # an option out of range
-            raise QueryError(str(error)) from error
-        try:
             done = retriever.add(
-                stop.until(documents),
+                stop.until(given.documents),
                 commit_every=commit_every,
                 replace_parents=True,
-                on_progress=meter.documents_done,
+                on_progress=given.meter.documents_done,
             )
         except IngestError:
             retriever.commit()
-            console.note(f"kept: {len(retriever):,} documents are in {retriever.folder}")
+            if len(retriever):
+                console.note(f"kept: {len(retriever):,} documents are in {retriever.folder}")
             raise
         finally:
-            meter.close()
+            given.meter.close()
         retriever.commit()
     facts: dict[str, Any] = {
         "index": str(retriever.folder), "added": done.added, "unchanged": done.unchanged, "removed": done.removed,
-        "skipped": skipped.count, "documents": len(retriever), "stopped": stop.asked,
+        "skipped": given.skipped.count, "documents": len(retriever), "stopped": stop.asked,
     }  # fmt: skip
     if as_json:
         console.print_json(facts)
@@ -69,17 +89,3 @@ def _tell(facts: dict[str, Any]) -> None:
     parts = [f"added {facts['added']:,}"]
     parts += [f"{name} {facts[name]:,}" for name in ("unchanged", "removed", "skipped") if facts[name]]
     console.out.print(f"{', '.join(parts)}; {facts['index']} holds {facts['documents']:,} documents", soft_wrap=True)
-
-
-class _Skipped:
-    """Counts bad input and shows the first few."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, error: IngestError) -> None:
-        self.count += 1
-        if self.count <= SHOWN:
-            console.note(f"skipped: {error}")
-        if self.count == SHOWN:
-            console.note("more bad input is skipped without a word and counted")

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console, Group
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ..retriever import Hit, Match
+from .console import visible
 
+INDENT = 4
 SNIPPET = 240
 TERMS = 6
 
 
-def hit_text(hit: Hit) -> Group:
+def hit_text(hit: Hit, width: int) -> Text:
     """Returns a hit: title, the strands' scores, matched terms if any, and the part of the text that matched."""
-    head = Text.assemble((f"{hit.rank:>2}  ", "dim"), (f"{hit.score:.3f}  ", "bold cyan"), (_heading(hit), "bold"))
-    if _heading(hit) != hit.id:
-        head.append(f"  {hit.id}", "dim")
-    lines = [Text(_strands(hit), "green")]
-    lines += [Text(f"{strand}: {terms}", "yellow") for strand, terms in _terms(hit.matches).items()]
-    lines.append(Text(snippet(hit.text, [m.term for m in hit.matches])))
-    return Group(head, *(Padding(line, (0, 0, 0, 4), expand=False) for line in lines))
+    heading = visible(_heading(hit))
+    text = Text.assemble((f"{hit.rank:>2}  ", "dim"), (f"{hit.score:.3f}  ", "bold cyan"), (heading, "bold"))
+    if heading != hit.id:
+        text.append(f"  {hit.id}", "dim")
+    parts = [(_strands(hit), "green")]
+    parts += [(f"{strand}: {terms}", "yellow") for strand, terms in _terms(hit.matches).items()]
+    parts.append((snippet(hit.text, [m.term for m in hit.matches]), ""))
+    for part, style in parts:
+        for line in textwrap.wrap(visible(part), max(20, width - INDENT), break_long_words=False, break_on_hyphens=False):
+            text.append("\n" + " " * INDENT).append(line, style)
+    return text
 
 
 def _heading(hit: Hit) -> str:
@@ -70,12 +75,12 @@ def scores_table(header: Iterable[str], rows: Iterable[Iterable[str]], title: st
     return table
 
 
-def print_info(console: Console, facts: Mapping[str, Any]) -> None:
-    """Prints what `Retriever.info` returned."""
+def info_table(facts: Mapping[str, Any]) -> Table:
+    """Returns what `Retriever.info` returned, as rows of name and value."""
     table = Table(show_header=False, box=None)
     for name, value in _info_rows(facts):
-        table.add_row(Text(name, "bold"), Text(value))
-    console.print(table)
+        table.add_row(Text(name, "bold"), Text(visible(value)))
+    return table
 
 
 def _info_rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

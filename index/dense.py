@@ -26,7 +26,10 @@ def write_flat(vectors: NDArray[np.float32], path: Path) -> None:
 
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
-    faiss.write_index(flat, str(path))
+    try:
+        faiss.write_index(flat, str(path))
+    except RuntimeError as error:  # a full disk, as FAISS tells it
+        raise OSError(f"{path} could not be written: {error}") from error
 
 
 class DenseSegment:
@@ -54,7 +57,7 @@ class DenseSegment:
                     f"{self.path} cannot be read as a FAISS index: it is damaged or cut short"
                 ) from error
             if (index.ntotal, index.d) != (self.size, self.dim):
-                expected, found = f"{self.size} vectors of {self.dim}", f"{index.ntotal} of {index.d}"
+                expected, found = f"{self.size} vectors of {self.dim}", f"{index.ntotal} vectors of {index.d}"
                 raise CorruptError(f"{self.path} holds {found}; the index expects {expected}")
             self._vectors = faiss.rev_swig_ptr(index.get_xb(), self.size * self.dim).reshape(self.size, self.dim)
             self._index = index

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
-from scipy.sparse import csr_matrix
-
 from plait.encoders.contract import Identity
+from scipy.sparse import csr_matrix
 
 settings.register_profile("plait", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("plait")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
-
 from plait.index.contract import LEXICAL_BASE
 from plait.index.postings import Forward, impacts_of, invert
 

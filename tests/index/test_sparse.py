@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from plait.index import kernels, reference
 from plait.index.contract import LEXICAL_BASE
 from plait.index.impacts import idf, quantised, saturated, step_for

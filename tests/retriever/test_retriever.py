@@ -1,0 +1,294 @@
+"""The Retriever: from texts to explained hits, through real indexes with small real encoders."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plait.encoders.contract import Identity
+from plait.index import LockedError, StoreError
+from plait.retriever import Document, IngestError, MismatchError, PlaitError, QueryError, Retriever
+
+WORDS = ["bee", "honey", "winter", "snow", "garden", "flower", "rain", "summer", "tree", "leaf", "river", "stone"]
+
+
+def some_documents(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [Document(id=f"d{i:03}", text=" ".join(rng.choice(WORDS, rng.integers(1, 12)))) for i in range(count)]
+
+
+@pytest.fixture
+def retriever(tmp_path, small_encoders):
+    with Retriever.create(tmp_path / "my.index", **small_encoders) as made:
+        made.add(some_documents(300))
+        made.commit()
+        yield made
+
+
+def views(hits):
+    return {hit.id: (hit.score, {n: (v.score, v.normalised) for n, v in hit.strands.items()}) for hit in hits}
+
+
+@pytest.mark.parametrize("fusion", ["convex", "rrf"])
+@pytest.mark.parametrize("strands", ["lexical,learned,dense", "lexical,dense", "dense", "learned"])
+@settings(max_examples=15)
+@given(words=st.lists(st.sampled_from([*WORDS, "unknown"]), min_size=1, max_size=5), depth=st.sampled_from([20, 200]))
+def test_a_score_is_the_same_for_every_k(shared, words, fusion, strands, depth):
+    query = " ".join(words)
+    few, many, all_of_them = (
+        shared.search(query, k, strands=strands, fusion=fusion, depth=depth) for k in (10, 100, 300)
+    )
+    assert len(few) <= 10
+    for less, more in ((few, many), (many, all_of_them)):
+        wide = views(more)
+        assert {i: v for i, v in views(less).items() if i in wide} == {i: wide[i] for i in views(less) if i in wide}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    from tests.conftest import LengthSparse, LetterDense
+
+    folder = tmp_path_factory.mktemp("shared") / "my.index"
+    with Retriever.create(folder, dense=LetterDense(), learned=LengthSparse()) as made:
+        made.add(some_documents(300))
+        made.commit()
+        yield made
+
+
+def test_every_candidate_is_scored_by_every_strand(retriever):
+    for hit in retriever.search("bee honey", 50, depth=5):
+        for name in ("lexical", "learned", "dense"):
+            alone = {h.id: h for h in retriever.search("bee honey", 300, strands=name)}
+            expected = alone[hit.id].strands[name].score if hit.id in alone else 0.0
+            assert hit.strands[name].score == expected
+
+
+def test_the_fused_score_is_the_weighted_mean_of_the_normalised_ones(retriever):
+    weights = {"lexical": 1, "learned": 2, "dense": 5}
+    hits = retriever.search("bee in winter snow", 20, weights=weights)
+    for hit in hits:
+        mean = sum(weights[n] * v.normalised for n, v in hit.strands.items()) / 8
+        assert hit.score == pytest.approx(mean)
+    order = [(h.score, h.id) for h in hits]
+    assert order == sorted(order, reverse=True)
+    assert [h.rank for h in hits] == list(range(1, 21))
+
+
+def test_ties_go_by_id_descending(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add([Document(id=i, text="same words") for i in ("b", "10", "a", "9")])
+        r.commit()
+        assert [h.id for h in r.search("same")] == ["b", "a", "9", "10"]
+        assert [h.id for h in r.search("same", k=2)] == ["b", "a"]
+
+
+def test_explain_names_terms_and_their_sum_is_the_strands_score(retriever):
+    hit = retriever.search("honey bees, honey", 1, explain=True)[0]
+    for name in ("lexical", "learned"):
+        parts = [m for m in hit.matches if m.strand == name]
+        assert sum(m.contribution for m in parts) == pytest.approx(hit.strands[name].score, rel=1e-6)
+    assert {m.term for m in hit.matches if m.strand == "lexical"} <= {"honey", "bee"}
+    assert retriever.search("honey", 1)[0].matches == ()
+
+
+def test_a_batch_equals_single_searches_and_a_run(retriever):
+    queries = ["bee", "snow in winter", "unknownword", "river stone leaf"]
+    batch = retriever.search_batch(queries, 7)
+    assert batch == [retriever.search(q, 7) for q in queries]
+    run = retriever.run(dict(enumerate(queries)), 7)
+    assert [list(hits.items()) for hits in run.values()] == [[(h.id, h.score) for h in hits] for hits in batch]
+
+
+def test_unknown_words_find_nothing_and_k_may_exceed_the_corpus(retriever):
+    assert retriever.search("xyzzy", strands="lexical") == []
+    assert len(retriever.search("bee", 100_000)) == 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"query": "  "}, "the query is empty"),
+        ({"query": None}, "the query is no text: None"),
+        ({"query": "x", "k": 0}, "k is how many are wanted: a whole number of at least 1, not 0"),
+        ({"query": "x", "k": 2.5}, "at least 1, not 2.5"),
+        ({"query": "x", "depth": 0}, "depth is how many are wanted"),
+        ({"query": "x", "strands": "lexical,fuzzy"}, "no strand 'fuzzy'; there are: lexical, learned, dense"),
+        ({"query": "x", "strands": []}, "no strand was named"),
+        ({"query": "x", "fusion": "magic"}, "no fusion 'magic'; there are: convex, rrf"),
+        ({"query": "x", "weights": {"lexica": 1}}, "a weight is given for 'lexica'"),
+        ({"query": "x", "weights": {"lexical": 0}}, "has a weight above 0"),
+    ],
+)
+def test_a_search_that_cannot_be_answered_says_why(retriever, arguments, text):
+    with pytest.raises(QueryError, match=text):
+        retriever.search(**arguments)
+
+
+def test_an_empty_query_in_a_batch_is_counted(retriever):
+    with pytest.raises(QueryError, match="query 2 of 3 is empty"):
+        retriever.search_batch(["a", "", "b"])
+
+
+def test_an_empty_index_answers_with_nothing(tmp_path, small_encoders):
+    with Retriever.create(tmp_path / "i", **small_encoders) as r:
+        assert r.search("bee") == []
+        assert len(r) == 0
+
+
+def test_adding_again_costs_nothing_and_changes_replace(retriever):
+    documents = some_documents(300)
+    assert retriever.add(documents).unchanged == 300
+    changed = Document(id="d000", text="quite another text", metadata={"year": 2020})
+    assert retriever.add([changed, *documents[1:5]]).added == 1
+    assert "quite" not in retriever.get("d000").text  # not before the commit
+    retriever.commit()
+    assert retriever.get("d000") == changed
+    assert retriever.search("quite another", 1)[0].metadata == {"year": 2020}
+    assert len(retriever) == 300
+
+
+def test_deletes_show_after_the_commit(retriever):
+    best = retriever.search("honey", 1)[0].id
+    assert retriever.delete([best, "nobody"]) == 1
+    assert retriever.search("honey", 1)[0].id == best
+    retriever.commit()
+    assert best not in retriever
+    assert best not in {h.id for h in retriever.search("honey", 300)}
+    assert retriever.delete("d001") == 1
+    retriever.rollback()
+    assert "d001" in retriever
+
+
+def test_the_context_manager_commits_a_good_block_and_forgets_a_broken_one(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add([Document(id="kept", text="bee")])
+
+    def broken():
+        with Retriever.open(tmp_path / "i") as r:
+            r.add([Document(id="lost", text="bee")])
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        broken()
+    with Retriever.open(tmp_path / "i") as r:
+        assert [h.id for h in r.search("bee")] == ["kept"]
+
+
+def test_mappings_are_documents_too_and_bad_ones_say_why(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add([{"_id": "1", "text": "bee", "title": "On bees"}, {"id": "2", "text": "snow"}])
+        for bad, text in [
+            ({"text": "x"}, "a document takes id, text, title, metadata, parent, start, not 'text'"),
+            ({"id": "x", "text": "x", "colour": 1}, "not 'id', 'text', 'colour'"),
+            ("x", "a document is a Document or a mapping"),
+            ({"id": "", "text": "x"}, "id"),
+        ]:
+            with pytest.raises(IngestError, match=text):
+                r.add([bad])
+        with pytest.raises(IngestError, match="the id 'a' comes twice in one call of add"):
+            r.add([{"id": "a", "text": "1"}, {"id": "b", "text": "2"}, {"id": "a", "text": "3"}])
+        r.commit()
+        assert {"1", "2", "a", "b"} == {h.id for h in r.search("bee snow 1 2")}
+
+
+def test_passages_of_a_parent_are_replaced_as_a_whole(tmp_path):
+    def passages(count):
+        return [Document(id=f"f#{i}", text=f"bee part {i}", parent="f", start=10 * i) for i in range(count)]
+
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add(passages(4))
+        r.commit()
+        assert r.add(passages(2), replace_parents=True).removed == 2
+        r.commit()
+        assert [p.id for p in r.passages("f")] == ["f#0", "f#1"]
+        r.delete("f")
+        r.commit()
+        assert len(r) == 0
+
+
+def test_encoders_that_differ_are_refused_by_name(tmp_path, small_encoders):
+    Retriever.create(tmp_path / "i", **small_encoders).close()
+    with pytest.raises(MismatchError, match=r"built with an encoder object, 'lengths'; pass it again"):
+        Retriever.open(tmp_path / "i")
+    other = type(small_encoders["dense"])()
+    other.identity = Identity("letters-v2", "2", "characters", "count+l2", 0, 26)
+    with pytest.raises(
+        MismatchError, match=r"built with 'letters'; 'letters-v2' gives other vectors \(revision: 1 then, 2"
+    ):
+        Retriever.open(tmp_path / "i", learned=small_encoders["learned"], dense=other)
+    Retriever.open(tmp_path / "i", **small_encoders).close()
+    with pytest.raises(MismatchError, match="snowball-german"):
+        Retriever.open(tmp_path / "i", lexical="german", **small_encoders)
+
+
+def test_a_second_writer_is_refused_while_readers_read(retriever, small_encoders):
+    retriever.delete("d000")
+    with Retriever.open(retriever.folder, **small_encoders) as other:
+        assert len(other.search("bee", 5)) == 5
+        with pytest.raises(LockedError, match="is being written"):
+            other.add([Document(id="x", text="y")])
+    retriever.rollback()
+
+
+def test_readers_see_new_commits_after_refresh(retriever, small_encoders):
+    with Retriever.open(retriever.folder, **small_encoders) as reader:
+        retriever.add([Document(id="zz", text="bee bee bee")])
+        retriever.commit()
+        assert "zz" not in reader
+        reader.refresh()
+        assert "zz" in reader
+
+
+def test_searches_from_threads_agree(retriever):
+    expected = retriever.search("bee honey", 20)
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(retriever.search("bee honey", 20))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [expected] * 8
+
+
+def test_compiled_and_plain_search_agree(retriever, monkeypatch):
+    from plait.index import segment
+
+    compiled = retriever.search("bee honey snow", 50, explain=True)
+    monkeypatch.setattr(segment, "_kernels", None)
+    monkeypatch.setattr(segment, "load_kernels", lambda: None)
+    monkeypatch.setattr("plait.index.snapshot.load_kernels", lambda: None)
+    assert retriever.search("bee honey snow", 50, explain=True) == compiled
+
+
+def test_a_commit_every_few_documents_keeps_what_was_done(tmp_path):
+    def failing():
+        yield from some_documents(700)
+        raise OSError("the input broke")
+
+    r = Retriever.create(tmp_path / "i", strands="lexical")
+    with pytest.raises(OSError, match="the input broke"):
+        r.add(failing(), commit_every=256)
+    r.close()
+    with Retriever.open(tmp_path / "i") as r:
+        assert len(r) == 512
+
+
+def test_unusual_settings_are_refused(tmp_path):
+    with pytest.raises(QueryError, match="BM25 takes k1 >= 0 and 0 <= b <= 1, not k1=0.9, b=2"):
+        Retriever.create(tmp_path / "i", strands="lexical", b=2)
+    with pytest.raises(PlaitError, match=r"no analyser for language 'klingon'; choose one of: "):
+        Retriever.create(tmp_path / "i", strands="lexical", lexical="klingon")
+    assert not (tmp_path / "i").exists()
+    with pytest.raises(StoreError, match="there is no index at"):
+        Retriever.open(tmp_path / "i")
+
+
+def test_info_tells_what_acts(retriever):
+    facts = retriever.info()
+    assert facts["documents"] == 300
+    assert facts["strands"] == ["lexical", "learned", "dense"]
+    assert facts["weights"] == {"lexical": 0.2, "learned": 0.1, "dense": 0.7}
+    assert facts["encoders"]["dense"]["name"] == "letters"
