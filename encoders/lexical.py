@@ -34,8 +34,9 @@ _UNSPACED = (
 )
 # Vowel signs and accents are no \w in Python, yet belong to words; an underscore joins words and belongs to none.
 _MARK = "\u0300-\u036f\u0900-\u0903\u093a-\u094f\u0951-\u0957\u0962\u0963\u0981-\u0983\u09bc-\u09cd\u200c\u200d"
-_LETTER = rf"(?:[^\W_{_UNSPACED}]|[{_MARK}])"
-_WORD = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|{_LETTER}+(?:['’]{_LETTER}+)*")
+_LETTER = rf"[^\W_{_UNSPACED}]"
+_RUN = rf"{_LETTER}(?:{_LETTER}|[{_MARK}])*"
+_WORD = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|{_RUN}(?:['’]{_RUN})*")
 _APOSTROPHES = re.compile("['’]s?$|['’]")
 _ELISION = re.compile("^(?:[cdjlmnst]|qu|jusqu|lorsqu|puisqu|un|all|dell|nell|sull|dall)['’](?=.)")
 _ELIDING = {"french", "italian", "catalan"}

@@ -277,7 +277,7 @@ def test_a_commit_every_few_documents_keeps_what_was_done(tmp_path):
 
 
 def test_unusual_settings_are_refused(tmp_path):
-    with pytest.raises(QueryError, match="BM25 takes k1 >= 0 and 0 <= b <= 1, not k1=0.9, b=2"):
+    with pytest.raises(QueryError, match=r"BM25 takes k1 >= 0 and 0 <= b <= 1, not k1=0.9, b=2"):
         Retriever.create(tmp_path / "i", strands="lexical", b=2)
     with pytest.raises(PlaitError, match=r"no analyser for language 'klingon'; choose one of: "):
         Retriever.create(tmp_path / "i", strands="lexical", lexical="klingon")
