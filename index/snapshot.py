@@ -109,8 +109,14 @@ class Snapshot:
         """
         weights = self._stepped(strand, weights)
         self._warm_up()
-        found = [s.search(terms, weights, k, alive) for s, alive in zip(self.segments, self._alive, strict=True)]
-        return self._merged([(s, d + seg.base) for seg, (s, d) in zip(self.segments, found, strict=True)], k)
+        found = [
+            (scores, documents + segment.base)
+            for segment, alive in zip(self.segments, self._alive, strict=True)
+            for scores, documents in [segment.search(terms, weights, k, alive)]
+        ]
+        if len(found) == 1:  # a segment's answer is in order already
+            return Hits(*found[0])
+        return self._merged(found, k)
 
     def sparse_impacts(self, terms: NDArray[np.uint32], positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Returns the impacts uint8 (positions, terms), 0 where a document does not hold a term."""
