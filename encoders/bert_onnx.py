@@ -4,13 +4,14 @@ The graph reads `input_ids`, int64 (batch, length), and has no attention mask: a
 nothing is ever padded. Inside, activations are (batch x length, width), one row a token.
 
 Int8 rows are quantised one by one (a scale per token, or per document in the head), so that a vector depends on its own
-text alone and not on what shares its batch. Products of 8-bit numbers are kept small enough for processors that add two of them
-in 16 bits (AVX2), so that every processor gives the same sums: see `_saturation_free`.
+text alone and not on what shares its batch. Products of 8-bit numbers are kept small enough for processors that add two
+of them in 16 bits (AVX2), so that every processor gives the same sums: see `_saturation_free`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,29 @@ INPUT, OUTPUT = "input_ids", "output"
 VOCABULARY_TILE = 1024  # columns of the head computed at a time: length x tile sums, a few MB at most
 _ZERO_POINT = 128
 _TINY = 1e-9  # keeps the scale of an all-zero row above zero
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a row of numbers is spread over the codes 0 to 255.
+
+    Attributes:
+        zero_point: the code of 0.
+        smallest_scale: the step between codes is never smaller.
+    """
+
+    zero_point: int
+    smallest_scale: float
+
+    @property
+    def top(self) -> int:
+        """The codes above zero."""
+        return 255 - self.zero_point
+
+
+SIGNED = Grid(_ZERO_POINT, _TINY)
+# What leaves gelu or relu is never below -0.17: 24 codes for that, and 231 instead of 127 for what is above.
+ACTIVATED = Grid(24, 0.1701 / 24)
 
 
 class Graph:
@@ -90,6 +114,8 @@ class Graph:
 class Float32:
     """Tables and products in float32."""
 
+    gelu = "BiasGelu"
+
     def __init__(self, graph: Graph, words: NDArray[np.float32]) -> None:
         self.graph = graph
         self.words = graph.constant(words)
@@ -98,8 +124,9 @@ class Float32:
         """Returns the word embeddings of ids, (batch, length, hidden)."""
         return self.graph.op("Gather", self.words, ids)
 
-    def products(self, x: str, weights: Sequence[NDArray[np.float32]]) -> list[str]:
+    def products(self, x: str, weights: Sequence[NDArray[np.float32]], grid: Grid = SIGNED) -> list[str]:
         """Returns x times each weight (inputs, outputs), without bias; x is (rows, inputs)."""
+        del grid
         return [self.graph.op("MatMul", x, self.graph.constant(weight)) for weight in weights]
 
     def largest_logits(self, hidden: str, decoder: NDArray[np.float32] | None, vocabulary: int) -> str:
@@ -117,9 +144,12 @@ class Float32:
 class Int8:
     """Tables and weights in 8 bits; the activations of each row are quantised as they come."""
 
+    gelu = "FastGelu"  # the tanh form: 3 % faster in all, and off by less than 0.0005, well under a step of 8 bits
+
     def __init__(self, graph: Graph, words: NDArray[np.float32]) -> None:
         self.graph = graph
         self.words, self.scales = self._table(words)
+        self._zeros: dict[Grid, str] = {}
 
     def _table(self, table: NDArray[np.float32]) -> tuple[str, str]:
         scales = _positive(np.abs(table).max(axis=1) / 127)
@@ -133,21 +163,27 @@ class Int8:
         scales = op("Unsqueeze", op("Gather", self.scales, ids), self.graph.integers(-1))
         return op("Mul", op("Sub", codes, self.graph.scalar(_ZERO_POINT)), scales)
 
-    def products(self, x: str, weights: Sequence[NDArray[np.float32]]) -> list[str]:
-        """Returns x times each weight (inputs, outputs), without bias; x is (rows, inputs)."""
+    def products(self, x: str, weights: Sequence[NDArray[np.float32]], grid: Grid = SIGNED) -> list[str]:
+        """Returns x times each weight (inputs, outputs), without bias; x is (rows, inputs), within the grid."""
         graph, op = self.graph, self.graph.op
-        largest = op("ReduceMax", op("Abs", x), axes=[1], keepdims=1)
-        scales = op("Mul", op("Max", largest, graph.scalar(_TINY)), graph.scalar(1 / 127))
-        codes = self._quantize(x, op("Squeeze", scales, graph.integers(1)), graph.scalar(_ZERO_POINT, np.uint8))
-        return [self._product(codes, scales, weight) for weight in weights]
+        largest = op("ReduceMax", op("Abs", x) if grid is SIGNED else x, axes=[1], keepdims=1)
+        scales = op("Max", op("Mul", largest, graph.scalar(1 / grid.top)), graph.scalar(grid.smallest_scale))
+        codes = op("QuantizeLinear", x, op("Squeeze", scales, graph.integers(1)), self._row_zeros(x, grid), axis=0)
+        return [self._product(codes, scales, weight, grid) for weight in weights]
 
-    def _product(self, codes: str, scales: str, weight: NDArray[np.float32]) -> str:
+    def _product(self, codes: str, scales: str, weight: NDArray[np.float32], grid: Grid) -> str:
         graph = self.graph
-        column_scales = _saturation_free(weight)
-        weight_codes = graph.constant(np.rint(weight / column_scales), np.int8)
-        sums = graph.op("MatMulInteger", codes, weight_codes, graph.scalar(_ZERO_POINT, np.uint8))
-        floats = graph.op("Mul", self._float(sums), scales)
-        return graph.op("Mul", floats, graph.constant(column_scales))
+        columns = _saturation_free(weight)
+        weights = graph.constant(np.rint(weight / columns), np.int8)
+        inputs = codes, weights, graph.scalar(1), graph.constant(columns), graph.scalar(grid.zero_point, np.uint8)
+        return graph.op("Mul", graph.op("MatMulIntegerToFloat", *inputs, domain=MICROSOFT), scales)
+
+    def _row_zeros(self, x: str, grid: Grid) -> str:
+        """Returns a zero point for each row, made once for a grid: every x has the same rows."""
+        if grid not in self._zeros:
+            rows = self.graph.op("Gather", self.graph.op("Shape", x), self.graph.integers(0))
+            self._zeros[grid] = self.graph.op("Expand", self.graph.scalar(grid.zero_point, np.uint8), rows)
+        return self._zeros[grid]
 
     def largest_logits(self, hidden: str, decoder: NDArray[np.float32] | None, vocabulary: int) -> str:
         """Returns the largest product over a text's tokens with each row of the decoder (None: the word table).
@@ -163,7 +199,8 @@ class Int8:
         graph, op = self.graph, self.graph.op
         table, table_scales = (self.words, self.scales) if decoder is None else self._table(decoder)
         scales = self._text_scales(hidden)
-        codes = self._quantize(hidden, scales, graph.scalar(0, np.int8))
+        zeros = op("Expand", graph.scalar(0, np.int8), op("Shape", scales))
+        codes = op("QuantizeLinear", hidden, scales, zeros, axis=0)
         zero_point = graph.scalar(_ZERO_POINT, np.uint8)
         sums = _largest(graph, table, vocabulary, lambda tile: op("MatMulInteger", tile, codes, zero_point))
         floats = op("Mul", self._float(sums), op("Unsqueeze", scales, graph.integers(1)))
@@ -178,10 +215,6 @@ class Int8:
         sums = op("ReduceSum", op("Reshape", op("Abs", hidden), pairs), graph.integers(2), keepdims=0)
         largest = op("ReduceMax", sums, axes=[1, 2], keepdims=0)
         return op("Mul", op("Max", largest, graph.scalar(_TINY)), graph.scalar(1 / 127))
-
-    def _quantize(self, x: str, scales: str, zero_point: str) -> str:
-        zeros = self.graph.op("Expand", zero_point, self.graph.op("Shape", scales))
-        return self.graph.op("QuantizeLinear", x, scales, zeros, axis=0)
 
     def _float(self, sums: str) -> str:
         return self.graph.op("Cast", sums, to=self.graph.onnx.TensorProto.FLOAT)
@@ -204,28 +237,14 @@ def _positive(scales: NDArray[Any]) -> NDArray[np.float32]:
 def _saturation_free(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns a scale per column such that no sum of two products leaves 16 bits.
 
-    AVX2 multiplies unsigned by signed bytes and adds neighbours along the inputs in 16 bits, saturating. Codes of one sign that
-    sum to at most 128 stay inside: 255 x 128 = 32,640. Costs 0.3 bits on average where 7-bit weights would cost a whole one.
+    AVX2 multiplies unsigned by signed bytes and adds neighbours along the inputs in 16 bits, saturating. Neighbours of
+    one sign whose codes sum to at most 128 stay inside: 255 x 128 = 32,640. That costs less than half a bit; 7-bit
+    weights, the usual way, cost a whole one.
     """
     padded = np.pad(weight, ((0, weight.shape[0] % 2), (0, 0)))
     pairs = padded.reshape(-1, 2, weight.shape[1])
-    same_sign = np.maximum(np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1)).max(axis=0)
-    return _positive(np.maximum(np.abs(weight).max(axis=0) / 127, same_sign / 127))
-
-
-def _gelu(graph: Graph, x: str, bias: str) -> str:
-    return graph.op("BiasGelu", x, bias, domain=MICROSOFT)
-
-
-def _gelu_tanh(graph: Graph, x: str, bias: str) -> str:
-    return graph.op("FastGelu", x, bias, domain=MICROSOFT)
-
-
-def _relu(graph: Graph, x: str, bias: str) -> str:
-    return graph.op("Relu", graph.op("Add", x, bias))
-
-
-HIDDEN = {"gelu": _gelu, "gelu_tanh": _gelu_tanh, "relu": _relu}
+    same_sign = np.maximum(np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1))
+    return _positive(same_sign.max(axis=0) / 127)  # rounding may add one to 127
 
 
 def _mean(graph: Graph, states: str) -> str:
@@ -282,13 +301,13 @@ class _Trunk:
         """Returns rows as (batch, length, hidden)."""
         return self.graph.op("Reshape", x, self.shape)
 
-    def linear(self, x: str, name: str) -> str:
-        (product,) = self.math.products(x, [self.weight(name)])
+    def linear(self, x: str, name: str, grid: Grid = SIGNED) -> str:
+        (product,) = self.math.products(x, [self.weight(name)], grid)
         return self.graph.op("Add", product, self.constant(f"{name}.bias"))
 
     def activated(self, x: str, name: str) -> str:
         (product,) = self.math.products(x, [self.weight(name)])
-        return HIDDEN[self.checkpoint.activation](self.graph, product, self.constant(f"{name}.bias"))
+        return HIDDEN[self.checkpoint.activation](self, product, self.constant(f"{name}.bias"))
 
     def embeddings(self) -> str:
         """Returns the rows that enter the first layer."""
@@ -310,7 +329,7 @@ class _Trunk:
         attended = self.linear(self._attention(x, number), f"{number}.output")
         x = self.norm(add("Add", attended, x), f"{number}.attention_norm")
         widened = self.activated(x, f"{number}.up")
-        return self.norm(add("Add", self.linear(widened, f"{number}.down"), x), f"{number}.norm")
+        return self.norm(add("Add", self.linear(widened, f"{number}.down", ACTIVATED), x), f"{number}.norm")
 
     def _attention(self, x: str, number: int) -> str:
         names = [f"{number}.{part}" for part in ("query", "key", "value")]
@@ -325,6 +344,21 @@ class _Trunk:
         for number in range(int(self.checkpoint.setting("layers"))):
             x = self.layer(x, number)
         return x
+
+
+def _gelu(trunk: _Trunk, x: str, bias: str) -> str:
+    return trunk.graph.op(trunk.math.gelu, x, bias, domain=MICROSOFT)
+
+
+def _gelu_tanh(trunk: _Trunk, x: str, bias: str) -> str:
+    return trunk.graph.op("FastGelu", x, bias, domain=MICROSOFT)
+
+
+def _relu(trunk: _Trunk, x: str, bias: str) -> str:
+    return trunk.graph.op("Relu", trunk.graph.op("Add", x, bias))
+
+
+HIDDEN = {"gelu": _gelu, "gelu_tanh": _gelu_tanh, "relu": _relu}
 
 
 def dense_graph(checkpoint: Checkpoint, *, precision: str, pooling: str, normalize: bool) -> bytes:
@@ -358,7 +392,7 @@ def learned_graph(checkpoint: Checkpoint, *, precision: str, activation: str) ->
     """
     if not checkpoint.has_head:
         raise UnsupportedModelError(
-            f"{checkpoint.folder} has no masked-LM head, which a learned sparse encoder needs: load it as a dense encoder"
+            f"{checkpoint.folder} has no masked-LM head, which a learned sparse encoder needs: use it as a dense one"
         )
     activate = ACTIVATIONS[_known(ACTIVATIONS, activation, "activation")]
     trunk = _Trunk(checkpoint, _known(PRECISIONS, precision, "precision"))

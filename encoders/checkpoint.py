@@ -188,7 +188,9 @@ class Checkpoint:
         settings = self._module_config("Pooling")
         modes = [settings["pooling_mode"]] if "pooling_mode" in settings else _pooling_flags(settings)
         if len(modes) > 1 or not set(modes) <= {"mean", "cls", "max"}:
-            raise UnsupportedModelError(f"{self.folder}: pooling {'+'.join(modes)} is not mean, cls or max; {TORCH_HINT}")
+            raise UnsupportedModelError(
+                f"{self.folder}: pooling {'+'.join(modes)} is not mean, cls or max; {TORCH_HINT}"
+            )
         return modes[0] if modes else "mean"
 
     @property
@@ -205,7 +207,7 @@ class Checkpoint:
 
     @property
     def learned_activation(self) -> str:
-        """ "log1p" or "log1p_log1p", by the SpladePooling settings; "log1p" where there are none."""
+        """What follows the pooling, "log1p" or "log1p_log1p"; "log1p" where the folder does not say."""
         settings = self._module_config("SpladePooling")
         strategy = settings.get("pooling_strategy", "max")
         if strategy != "max":
@@ -331,7 +333,7 @@ def _plain(name: str, prefix: str) -> str:
 
 def _wanted(family: Family, layers: int) -> list[tuple[str, str]]:
     trunk = [(f"{ours}.weight", f"{theirs}.weight") for ours, theirs in family.trunk.items()]
-    pairs = [("norm", family.trunk["norm"])][:0]
+    pairs: list[tuple[str, str]] = []
     for number in range(layers):
         start = family.layer.format(number)
         pairs += [(f"{number}.{ours}", start + theirs) for ours, theirs in family.layers.items()]

@@ -1,0 +1,159 @@
+"""The two models that come with the package."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from plait.encoders import DenseEncoder, EncoderError, SparseEncoder, load_dense, load_learned
+from plait.encoders.load import EMBEDDED_MODELS, MODELS
+from plait.encoders.manifest import sha256
+
+# Texts of which a model reads two or three tokens: rounding errors do not average out.
+SHORT = {0, 1, 2, 7, 21}
+
+
+@pytest.fixture(scope="module")
+def dense():
+    return load_dense()
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return load_learned()
+
+
+def cosines(a, b):
+    return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def test_minilm_int8_against_sentence_transformers(dense, texts, reference):
+    found = cosines(dense.encode_documents(texts), reference("minilm-l6"))
+    longer = [position for position in range(len(texts)) if position not in SHORT]
+    assert found.min() >= 0.975
+    assert found[longer].min() >= 0.99
+    assert found[longer].mean() >= 0.995
+
+
+def test_splade_int8_against_transformers(learned, texts, reference):
+    specials = learned._model.folder.manifest.specials
+    expected = reference("splade-tiny", specials)
+    found = learned.encode_documents(texts).toarray()
+    close = cosines(found, expected)
+    assert close.min() >= 0.99
+    assert close.mean() >= 0.998
+    assert np.abs(found - expected).max() <= 0.3
+
+
+def test_related_texts_are_closer_than_others(dense):
+    query = dense.encode_queries(["how do plants turn light into energy"])
+    related, other = dense.encode_documents(["Photosynthesis in leaves", "The stock market fell on Monday"])
+    assert query[0] @ related > query[0] @ other + 0.2
+
+
+def test_documents_are_expanded_to_words_they_do_not_hold(learned):
+    row = learned.encode_documents(["The physician prescribed penicillin."])
+    names = {learned._model.tokenizer.token(int(column)) for column in row.indices}
+    assert {"physician", "doctor", "medicine"} <= names
+
+
+def test_identities(dense, learned):
+    for kind, encoder in (("dense", dense), ("learned", learned)):
+        manifest = json.loads((MODELS / EMBEDDED_MODELS[kind] / "plait.json").read_text())
+        assert encoder.identity.name == "embedded"
+        assert encoder.identity.revision == manifest["files"]["model.onnx"][:16]
+        assert encoder.identity.tokenizer == manifest["files"]["tokenizer.json"][:16]
+        assert encoder.identity.max_length == 256
+    assert (dense.identity.dim, dense.identity.activation) == (384, "mean+l2")
+    assert (learned.identity.dim, learned.identity.activation) == (30522, "max+log1p")
+    assert (dense.identity.query_weights, learned.identity.query_weights) == ("encoder", "idf")
+
+
+def test_max_length_is_part_of_the_identity():
+    assert load_dense(max_length=32).identity.differences(load_dense().identity) == ["max_length"]
+
+
+def test_embedded_models_by_their_own_names(dense):
+    assert load_dense("minilm-l6").identity.differences(dense.identity) == []
+
+
+def test_protocols(dense, learned):
+    assert isinstance(dense, DenseEncoder)
+    assert isinstance(learned, SparseEncoder)
+
+
+def test_a_query_is_presence_of_distinct_tokens(learned):
+    queries = learned.encode_queries(["Search, search and SEARCH engines", "", "[CLS] [MASK] [SEP]", "☃"])
+    names = learned.term_names("Search, search and SEARCH engines")
+    assert sorted(names.values()) == [",", "and", "engines", "search"]
+    assert list(names) == queries[0].indices.tolist()
+    assert set(queries.data) == {1.0}
+    assert queries.dtype == np.float32
+    assert [queries[row].nnz for row in range(4)] == [4, 0, 0, 0]
+
+
+def test_queries_open_no_session(learned):
+    encoder = load_learned()
+    encoder.encode_queries(["no session"])
+    encoder.term_names("no session")
+    assert encoder._model._session is None
+    encoder.encode_documents(["a session"])
+    assert encoder._model._session is not None
+
+
+def test_what_an_import_loads():
+    heavy = ["onnxruntime", "tokenizers", "torch", "transformers", "scipy", "onnx", "numpy"]
+    code = f"import sys, plait.encoders; print([m for m in {heavy} if m in sys.modules])"
+    assert _output(code) == "[]"
+    query = "import sys; from plait.encoders import load_learned; load_learned().encode_queries(['a query'])"
+    assert _output(f"{query}; print([m for m in ['onnxruntime', 'torch', 'onnx'] if m in sys.modules])") == "[]"
+
+
+def _output(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("name", EMBEDDED_MODELS.values())
+def test_manifest_matches_the_files(name):
+    files = json.loads((MODELS / name / "plait.json").read_text())["files"]
+    assert files == {file: sha256((MODELS / name / file).read_bytes()) for file in ("model.onnx", "tokenizer.json")}
+
+
+def test_models_are_small():
+    total = sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file())
+    assert total < 32_000_000
+
+
+def test_a_damaged_model_is_named(tmp_path):
+    folder = shutil.copytree(MODELS / "splade-tiny", tmp_path / "copy")
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(bytes(content))
+    encoder = load_learned(folder)
+    with pytest.raises(EncoderError, match=r"model\.onnx does not match the checksum in plait\.json"):
+        encoder.encode_documents(["text"])
+
+
+def test_a_damaged_tokenizer_is_named(tmp_path):
+    folder = shutil.copytree(MODELS / "splade-tiny", tmp_path / "copy")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(EncoderError, match=r"tokenizer\.json does not match"):
+        load_learned(folder)
+
+
+def test_a_missing_model_is_named(tmp_path):
+    folder = shutil.copytree(MODELS / "splade-tiny", tmp_path / "copy")
+    (folder / "model.onnx").unlink()
+    with pytest.raises(EncoderError, match=r"model\.onnx cannot be read .* build the model again"):
+        load_learned(folder).encode_documents(["text"])
+
+
+def test_every_unusual_text_encodes(dense, learned):
+    unusual = ["\ud800 lone surrogate", "\x00", "\u202e", "a" * 20_000, "word " * 2_000]
+    assert np.isfinite(dense.encode_documents(unusual)).all()
+    assert learned.encode_documents(unusual).shape == (5, 30522)
+    assert learned.encode_queries(unusual).shape == (5, 30522)
