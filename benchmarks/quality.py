@@ -1,0 +1,155 @@
+"""Effectiveness on BEIR folders: every strand alone and all of them fused, default settings."""
+
+# pyright: reportMissingImports=false
+# (pyright does not see an editable install of plait)
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+from plait.encoders import load_learned
+from plait.eval import Dataset, EvalError, Report, Run, evaluate, evaluate_runs, load_beir
+from plait.index import Snapshot
+from plait.index.impacts import idf
+from plait.retriever import PlaitError, Retriever
+
+MEASURES = ("nDCG@10", "R@100")
+# One more than the deepest measure, because a document that is the query itself is dropped. Not above the default
+# depth: the strands then propose as many candidates as they do for a user.
+K = 101
+RRF, EXPANSIONS = "fused, RRF", "learned, IDF of expansions"
+TARGETS = {
+    "scifact": {"lexical": 0.670, "dense": 0.640, "learned": 0.645, "fused": 0.725},
+    "nfcorpus": {"lexical": 0.315, "dense": 0.312, "learned": 0.303, "fused": 0.355},
+}
+
+
+def main() -> None:
+    """Measures every collection and writes the table."""
+    args = _arguments()
+    where = common.machine()
+    measured = {}
+    for name in args.collections:
+        folder = common.existing(args.data / "beir" / name, "a BEIR folder: corpus.jsonl, queries.jsonl, qrels/")
+        try:
+            measured[name] = _measure(load_beir(folder), args.index_dir)
+        except (EvalError, *PlaitError) as error:
+            common.fail(str(error))
+        print(_table(name, measured[name]).text(), flush=True)
+    checks = [check for name, facts in measured.items() for check in _checks(name, facts["scores"])]
+    page = common.write(
+        "quality", args.results, where=where, checks=checks, raw={"collections": measured},
+        about="Effectiveness on BEIR folders with `Retriever`'s default settings, the same for every collection.",
+        tables=[_table(name, facts) for name, facts in measured.items()],
+        notes=[
+            "Documents are indexed whole, title and text; a document whose id is the query's own is dropped.",
+            f"`{RRF}` and `{EXPANSIONS}` stand beside the defaults for comparison; they have no target. The latter "
+            "weights a query term by the documents that a model expands to it, instead of those whose text holds it.",
+            "Run cards with encoder identities, checksums of the data and per-query values are in the JSON.",
+        ],
+    )  # fmt: skip
+    print(page)
+    sys.exit(0 if all(check.met for check in checks) else 1)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = common.parser(f"{__doc__} Exit status 1 where a target is missed.")
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder with beir/COLLECTION/")
+    parser.add_argument("collections", nargs="*", default=list(TARGETS), metavar="COLLECTION", help="folder names")
+    parser.add_argument(
+        "--index-dir", type=Path, help="keep the indexes here, and use those that are here (a removed one is rebuilt)"
+    )
+    return parser.parse_args()
+
+
+def _measure(dataset: Dataset, keep: Path | None) -> dict[str, Any]:
+    with ExitStack() as stack:
+        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plait-quality-")))
+        retriever = stack.enter_context(closing(_open(folder / f"{dataset.name}.index")))
+        indexed = _index(retriever, dataset)
+        cards = [report.to_json() for report in _evaluate(retriever, dataset)]
+        facts = retriever.info()
+    scores = {system["name"]: system["means"] for card in cards for system in card["systems"]}
+    seconds = {system["name"]: system["seconds"] for card in cards for system in card["systems"]}
+    about = {name: facts[name] for name in ("documents", "postings", "bytes", "fusion", "weights", "bm25")}
+    return {"scores": scores, "seconds": seconds, "index_seconds": indexed, "index": about, "cards": cards}
+
+
+def _open(path: Path) -> Retriever:
+    return Retriever.open(path) if (path / "plait.db").exists() else Retriever.create(path)
+
+
+def _index(retriever: Retriever, dataset: Dataset) -> float | None:
+    """Adds what the index lacks; returns the seconds it took where that was the whole collection."""
+    print(f"indexing {dataset.name} ...", file=sys.stderr)
+    fresh, began = not len(retriever), time.perf_counter()
+    retriever.add(dataset.documents())
+    retriever.commit()
+    return time.perf_counter() - began if fresh else None
+
+
+def _evaluate(retriever: Retriever, dataset: Dataset) -> tuple[Report, Report]:
+    """Returns the report of the default settings, and that of what stands beside them."""
+    facts = retriever.info()
+
+    def answer(queries: Mapping[str, str], strands: Sequence[str]) -> Run:
+        return retriever.run(queries, K, strands=strands)
+
+    settings = {name: facts[name] for name in ("fusion", "weights", "bm25", "documents")}
+    report = evaluate(
+        answer, dataset, strands=facts["strands"], measures=MEASURES, encoders=facts["encoders"], settings=settings
+    )
+    beside = {RRF: retriever.run(dataset.queries, K, fusion="rrf"), EXPANSIONS: _by_expansions(retriever, dataset)}
+    return report, evaluate_runs(beside, dataset, measures=MEASURES)
+
+
+def _by_expansions(retriever: Retriever, dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Returns the learned strand's run if IDF counted the documents that a model expands to a term."""
+    rows = load_learned().encode_queries(list(dataset.queries.values()))
+    run = {}
+    with closing(Snapshot(retriever.folder)) as snapshot:
+        for i, query in enumerate(dataset.queries):
+            terms = np.sort(rows.indices[rows.indptr[i] : rows.indptr[i + 1]]).astype(np.uint32)
+            frequency = sum((_holders(segment.postings, terms) for segment in snapshot.segments), np.zeros(terms.size))
+            hits = snapshot.sparse_search("learned", terms, idf(frequency, snapshot.documents), K)
+            run[query] = dict(zip(snapshot.ids(hits.positions), hits.scores.tolist(), strict=True))
+    return run
+
+
+def _holders(postings: Any, terms: Any) -> Any:
+    """Returns how many documents have a posting of each term."""
+    row = np.minimum(np.searchsorted(postings.terms, terms), postings.terms.size - 1)
+    starts = postings.cell_start[postings.cells].astype(np.int64)
+    return np.where(postings.terms[row] == terms, starts[row + 1] - starts[row], 0)
+
+
+def _checks(name: str, scores: Mapping[str, Mapping[str, float]]) -> list[common.Check]:
+    targets = TARGETS.get(name, {})
+    return [
+        common.Check(f"{name}, {system}, nDCG@10", scores[system]["nDCG@10"], target, at_least=True, digits=4)
+        for system, target in targets.items()
+    ]
+
+
+def _table(name: str, facts: Mapping[str, Any]) -> common.Table:
+    targets, documents = TARGETS.get(name, {}), facts["index"]["documents"]
+    rows = []
+    for system, means in facts["scores"].items():
+        figures = [f"{means[measure]:.4f}" for measure in MEASURES]
+        target = f"{targets[system]:.3f}" if system in targets else "-"
+        rows.append((system, *figures, target))
+    rate = f", indexed at {documents / facts['index_seconds']:.0f} a second" if facts["index_seconds"] else ""
+    return common.Table(f"{name}: {documents:,} documents{rate}", ("system", *MEASURES, "nDCG@10 target"), rows)
+
+
+if __name__ == "__main__":
+    main()
