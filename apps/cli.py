@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..retriever import FUSIONS, IngestError, PlaitError, QueryError, Retriever
-from . import console
-from .ingesting import ingest
+from ..retriever import FUSIONS, IngestError, QueryError, Retriever
+from ..retriever.strands import parse_strands
+from ..retriever.streams import open_stream, rejecter
+from . import console, searching
+from .endings import Commands, utf8_output
+from .ingesting import Reading, ingest, reading
 from .options import (
     CommitEvery,
     DenseModel,
@@ -29,10 +32,12 @@ from .options import (
     Strands,
     Weights,
     Words,
+    model_name,
     parsed_weights,
 )
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -65,16 +70,14 @@ def index_command(
     PATHS are .jsonl, .csv and .tsv files (also compressed), folders of .txt, .md, .rst and .html files, BEIR
     folders, or - for JSONL on standard input. Documents already in the index, unchanged, are not encoded again.
     """
-    given = {
-        "strands": strands, "dense": dense, "learned": learned, "lexical": language,
+    options = {
+        "strands": strands, "dense": model_name(dense), "learned": model_name(learned), "lexical": language,
         "fusion": fusion, "weights": parsed_weights(weights),
     }  # fmt: skip
-    chosen = {name: value for name, value in given.items() if value is not None}
-    with closing(_made_or_opened(out, chosen)) as retriever:
-        ingest(
-            retriever, paths, passages=passages, words=words, overlap=overlap,
-            skip_bad=skip_bad, commit_every=commit_every, as_json=as_json,
-        )  # fmt: skip
+    chosen = {name: value for name, value in options.items() if value is not None}
+    _check_models(strands, chosen)
+    given = reading(paths, passages=passages, words=words, overlap=overlap, skip_bad=skip_bad)
+    _index(out, chosen, given, commit_every=commit_every, as_json=as_json)
 
 
 @app.command("add")
@@ -89,11 +92,9 @@ def add_command(
     as_json: JsonFlag = False,
 ) -> None:
     """Add documents to an index; one whose id is known replaces the older."""
+    given = reading(paths, passages=passages, words=words, overlap=overlap, skip_bad=skip_bad)
     with closing(Retriever.open(index)) as retriever:
-        ingest(
-            retriever, paths, passages=passages, words=words, overlap=overlap,
-            skip_bad=skip_bad, commit_every=commit_every, as_json=as_json,
-        )  # fmt: skip
+        ingest(retriever, given, commit_every=commit_every, as_json=as_json)
 
 
 @app.command("delete")
@@ -110,19 +111,23 @@ def delete_command(
     if not wanted:
         raise QueryError("no ids to delete: name them, or give a file with --from")
     with closing(Retriever.open(index)) as retriever:
+        unknown = [id for id in wanted if id not in retriever and not retriever.passages(id)]
         deleted = retriever.delete(wanted)
         retriever.commit()
-        facts = {"deleted": deleted, "documents": len(retriever)}
+        facts = {"deleted": deleted, "unknown": unknown, "documents": len(retriever)}
     if as_json:
         console.print_json(facts)
-    else:
-        console.out.print(f"deleted {deleted:,} documents; {facts['documents']:,} remain")
+        return
+    console.out.print(f"deleted {deleted:,} documents; {facts['documents']:,} remain")
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        console.note(f"{len(unknown):,} of the ids were not there: {shown}")
 
 
 @app.command("search")
 def search_command(
     index: IndexArgument,
-    query: Annotated[str | None, typer.Argument(help="What to look for.")] = None,
+    query: Annotated[str | None, typer.Argument(help="What to look for; after -- it may begin with a dash.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
     strands: Strands = None,
     fusion: FusionOption = None,
@@ -137,18 +142,19 @@ def search_command(
     as_json: JsonFlag = False,
 ) -> None:
     """Search an index: one query, or many from a file, written as a TREC run."""
-    if (query is None) == (queries is None):
-        raise QueryError("give one query, or many with --queries FILE (one of the two)")
-    if run is not None and queries is None:
-        raise QueryError("--run goes with --queries")
+    searching.check_options(query, queries, run, skip_bad=skip_bad, explain=explain, as_json=as_json)
     options: dict[str, Any] = {
         "k": k, "strands": strands, "fusion": fusion, "weights": parsed_weights(weights), "depth": depth,
     }  # fmt: skip
     with closing(Retriever.open(index)) as retriever:
         if queries is None:
-            _search_one(retriever, query or "", {**options, "explain": explain}, as_json)
+            searching.search_one(retriever, query or "", {**options, "explain": explain}, as_json=as_json)
+            return
+        texts = searching.queries_from(queries, skip_bad=skip_bad)
+        if as_json:
+            searching.search_many_as_json(retriever, texts, {**options, "explain": explain})
         else:
-            _search_many(retriever, queries, options, run, skip_bad=skip_bad, explain=explain, as_json=as_json)
+            searching.search_many(retriever, texts, options, run=run)
 
 
 @app.command("eval")
@@ -167,6 +173,7 @@ def eval_command(
     ] = None,
     card: Annotated[Path | None, typer.Option("--card", help="Write the run card (JSON) to a file.")] = None,
     per_query: Annotated[bool, typer.Option("--per-query", help="Print every query's value too.")] = False,
+    skip_bad: SkipBad = False,
     strands: Strands = None,
     dense: DenseModel = None,
     learned: LearnedModel = None,
@@ -179,12 +186,16 @@ def eval_command(
     """Measure an index on a BEIR folder: every strand alone and all of them fused."""
     from .evaluating import Request, evaluate
 
-    made_with = {"strands": strands, "dense": dense, "learned": learned, "lexical": language}
+    options = {
+        "strands": strands, "dense": model_name(dense), "learned": model_name(learned), "lexical": language,
+    }  # fmt: skip
+    made_with = {name: value for name, value in options.items() if value is not None}
+    _check_models(strands, made_with)
     evaluate(
         Request(
-            data=data, split=split, index=index, measures=measures, runs=tuple(run or ()), save_runs=save_runs, card=card,
-            per_query=per_query, made_with={name: value for name, value in made_with.items() if value is not None},
-            strands=strands, fusion=fusion, weights=parsed_weights(weights), depth=depth, as_json=as_json,
+            data=data, split=split, index=index, measures=measures, runs=tuple(run or ()), save_runs=save_runs,
+            card=card, per_query=per_query, made_with=made_with, strands=strands, fusion=fusion,
+            weights=parsed_weights(weights), depth=depth, skip_bad=skip_bad, as_json=as_json,
         )
     )  # fmt: skip
 
@@ -196,14 +207,14 @@ def info_command(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what an index holds and which encoders built it."""
-    from .render import print_info
+    from .render import info_table
 
     with closing(Retriever.open(index, verify=verify or None)) as retriever:
         facts = retriever.info()
     if as_json:
         console.print_json(facts)
     else:
-        print_info(console.out, facts)
+        console.print_table(info_table(facts))
         if verify:
             console.out.print("every file matches its checksum")
 
@@ -231,87 +242,57 @@ def version_command(as_json: JsonFlag = False) -> None:
 
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line on stderr and exit code 1, never in a traceback."""
-    sys.exit(_run(app))
+    utf8_output()
+    app()
 
 
-def _run(command: Callable[..., Any]) -> int:
-    from ..eval.contract import EvalError
-
-    try:
-        command(standalone_mode=False)
-        sys.stdout.flush()
-    except (*PlaitError, EvalError) as error:
-        console.note(f"error: {error}")
-        return 1
-    except typer.Exit as stop:
-        return stop.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        console.note("interrupted")
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if (code := getattr(error, "exit_code", None)) is None or not hasattr(error, "show"):
+def _index(out: Path, chosen: Mapping[str, Any], given: Reading, *, commit_every: int, as_json: bool) -> None:
+    new = not (out / "plait.db").exists()
+    with closing(Retriever.create(out, **chosen) if new else _opened(out, chosen)) as retriever:
+        try:
+            ingest(retriever, given, commit_every=commit_every, as_json=as_json)
+        except IngestError:
+            empty = new and not len(retriever)
+            retriever.close()
+            if empty:  # so that other options can be chosen with the next try
+                shutil.rmtree(out)
             raise
-        error.show()  # type: ignore[attr-defined]  # click's usage errors
-        return code
-    return 0
 
 
-def _made_or_opened(out: Path, chosen: Mapping[str, Any]) -> Retriever:
-    if not (out / "plait.db").exists():
-        return Retriever.create(out, **chosen)
-    fixed = [
-        f"--{name if name != 'lexical' else 'language'}" for name in ("strands", "fusion", "weights") if name in chosen
-    ]
-    if fixed:
-        raise QueryError(f"{out} exists already; {', '.join(fixed)} can only be chosen when an index is made")
+def _opened(out: Path, chosen: Mapping[str, Any]) -> Retriever:
+    """Returns an index that is there already; what was fixed when it was made may be said again, but not changed."""
+    models = {name: chosen[name] for name in ("dense", "learned", "lexical") if name in chosen}
+    retriever = Retriever.open(out, **models)
+    facts = retriever.info()
+    made = {"strands": ",".join(facts["strands"]), "fusion": facts["fusion"], "weights": facts["weights"]}
+    asked = {name: chosen[name] for name in made if name in chosen}
+    if "strands" in asked:
+        asked["strands"] = ",".join(parse_strands(asked["strands"]))
+    if changed := [f"--{name}" for name, value in asked.items() if value != made[name]]:
+        retriever.close()
+        had = ", ".join(f"{name} {_as_option(made[name.removeprefix('--')])}" for name in changed)
+        raise QueryError(f"{out} was made with {had}; leave {', '.join(changed)} out, or make another index")
     console.note(f"{out} exists: adding to it; documents that are there already are not encoded again")
-    return Retriever.open(out, **{name: chosen[name] for name in ("dense", "learned", "lexical") if name in chosen})
+    return retriever
 
 
-def _search_one(retriever: Retriever, query: str, options: Mapping[str, Any], as_json: bool) -> None:
-    from .render import hit_text
+def _as_option(value: str | Mapping[str, float]) -> str:
+    return value if isinstance(value, str) else ",".join(f"{name}={weight:g}" for name, weight in value.items())
 
-    hits = retriever.search(query, **options)
-    if as_json:
-        console.print_json({"query": query, "hits": [hit.to_json() for hit in hits]})
+
+def _check_models(strands: str | None, chosen: Mapping[str, Any]) -> None:
+    """Raises an error where a model is named for a strand that the index will not have."""
+    if strands is None:
         return
-    if not hits:
-        console.out.print("nothing found")
-    for hit in hits:
-        console.out.print(hit_text(hit, console.out.width), soft_wrap=True)
+    for name in ("dense", "learned", "lexical"):
+        if chosen.get(name) is not None and name not in parse_strands(strands):
+            option = "language" if name == "lexical" else name
+            raise QueryError(f"--{option} is for the {name} strand, which --strands {strands} leaves out")
 
 
-def _search_many(
-    retriever: Retriever, source: Path, options: Mapping[str, Any], run: Path | None, *,
-    skip_bad: bool, explain: bool, as_json: bool,
-) -> None:  # fmt: skip
-    from ..eval import run_lines, write_run
-    from ..retriever import read_queries
-
-    skipped: list[IngestError] = []
-    queries = dict(read_queries(source, skip_bad=skip_bad, on_bad=skipped.append))
-    for error in skipped:
-        console.note(f"skipped: {error}")
-    if as_json:
-        answers = retriever.search_batch(list(queries.values()), explain=explain, **options)
-        for (identifier, text), hits in zip(queries.items(), answers, strict=True):
-            console.print_json({"id": identifier, "query": text, "hits": [hit.to_json() for hit in hits]})
-        return
-    found = retriever.run(queries, **options)
-    if run is not None:
-        write_run(found, run)
-        console.note(f"wrote {run}: {sum(map(len, found.values())):,} lines for {len(found):,} queries")
-        return
-    for identifier, hits in found.items():
-        sys.stdout.writelines(run_lines(identifier, hits))
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise IngestError(f"cannot be read: {error}", path=str(path)) from error
-    return (line.strip() for line in text.splitlines() if line.strip())
+def _lines(path: Path) -> list[str]:
+    """Returns the lines of a file or of standard input, without those that are blank."""
+    standard = str(path) == "-"
+    with open_stream(None if standard else path, "standard input" if standard else str(path)) as stream:
+        lines = stream.lines(rejecter(skip_bad=False, on_bad=None))
+        return [line.strip() for _, line in lines if line.strip()]

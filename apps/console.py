@@ -59,16 +59,16 @@ def note(message: str) -> None:
 
 
 class _Rate(ProgressColumn):
-    """Documents a second since the start."""
+    """Documents or queries a second since the start."""
 
     def render(self, task: Task) -> Text:
         """Returns the column's text."""
-        done, elapsed = task.fields["documents"], task.elapsed or 0.0
-        return Text(f"{done:,} documents, {done / elapsed:,.0f}/s" if elapsed > 0 else f"{done:,} documents")
+        done, elapsed = f"{task.fields['done']:,} {task.fields['unit']}", task.elapsed or 0.0
+        return Text(f"{done}, {task.fields['done'] / elapsed:,.0f}/s" if elapsed > 0 else done)
 
 
 class Meter:
-    """Progress through input of known or unknown size, counted in bytes, told in documents.
+    """Progress through input of known or unknown size, counted in bytes, told in documents (or what the unit is).
 
     On a terminal it is a bar with rate and time left; elsewhere a line every 15 seconds. Nothing shows in the first
     two seconds.
@@ -76,8 +76,8 @@ class Meter:
 
     LINE_SECONDS = 15.0
 
-    def __init__(self, label: str, total: int | None) -> None:
-        self._label, self._total = label, total
+    def __init__(self, label: str, total: int | None, *, unit: str = "documents") -> None:
+        self._label, self._total, self._unit = label, total, unit
         self._bytes = self.documents = 0
         self._began = time.monotonic()
         self._told = self._began
@@ -92,7 +92,7 @@ class Meter:
         """Counts documents and shows where things stand."""
         self.documents += count
         now = time.monotonic()
-        if err.is_terminal:
+        if err.is_terminal and not err.is_dumb_terminal:
             self._draw(now)
         elif now - self._told > self.LINE_SECONDS:
             self._told = now
@@ -112,14 +112,14 @@ class Meter:
                 TimeRemainingColumn(elapsed_when_finished=True),
             ]
             self._bar = Progress(*columns, console=err, transient=True)
-            self._task = self._bar.add_task(self._label, total=self._total, documents=0)
+            self._task = self._bar.add_task(self._label, total=self._total, done=0, unit=self._unit)
             self._bar.tasks[0].start_time = self._bar.get_time() - (now - self._began)
             self._bar.start()
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._bytes, documents=self.documents)
+            self._bar.update(self._task, completed=self._bytes, done=self.documents)
 
     def _line(self, seconds: float) -> str:
-        told = f"{self._label}: {self.documents:,} documents, {self.documents / seconds:,.0f}/s"
+        told = f"{self._label}: {self.documents:,} {self._unit}, {self.documents / seconds:,.0f}/s"
         if self._total and 0 < self._bytes < self._total:
             left = seconds * (self._total - self._bytes) / self._bytes
             told += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
@@ -137,6 +137,7 @@ class Stop:
         self.asked = self._reading = False
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Hears a signal."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True

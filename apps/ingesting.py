@@ -22,6 +22,7 @@ class Skipped:
         self.count = 0
 
     def __call__(self, error: IngestError) -> None:
+        """Hears of one."""
         self.count += 1
         if self.count <= SHOWN:
             console.note(f"skipped: {error}")

@@ -93,19 +93,24 @@ def _entries() -> Iterator[tuple[str, Entry]]:
             if file.name == "__init__.py":
                 passed_on.update(_passed_on(tree, module))
             for entry in _parsed(tree):
-                yield _home(entry.name, module, tree, passed_on.get(module, set())), entry
+                home = _home(entry.name, module, tree, passed_on.get(module, set()))
+                if all(map(_public, home.split("."))):
+                    yield home, entry
         if not files and (found := _c_module(name)):
             yield from ((name, entry) for entry in _inspected(found))
 
 
 def _files(name: str) -> list[tuple[str, Path]]:
-    """Returns (module name, file) of a module or package written in Python, its public submodules after it."""
+    """Returns (module name, file) of a module or package written in Python, its submodules after it.
+
+    Private ones are among them: a package may be written in them, as pathlib is from Python 3.13 on.
+    """
     folder = Path(os.__file__).parent
     files = {}
     for file in chain(folder.glob(f"{name}.py"), (folder / name).rglob("*.py")):
         parts = file.relative_to(folder).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
-        if all(_public(part) and part not in SKIPPED for part in parts):
+        if not SKIPPED.intersection(parts) and parts[-1] != "__main__":
             files[".".join(parts)] = file
     return sorted(files.items())
 

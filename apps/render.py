@@ -27,8 +27,9 @@ def hit_text(hit: Hit, width: int) -> Text:
     parts = [(_strands(hit), "green")]
     parts += [(f"{strand}: {terms}", "yellow") for strand, terms in _terms(hit.matches).items()]
     parts.append((snippet(hit.text, [m.term for m in hit.matches]), ""))
+    wrap = textwrap.TextWrapper(max(20, width - INDENT), break_long_words=False, break_on_hyphens=False).wrap
     for part, style in parts:
-        for line in textwrap.wrap(visible(part), max(20, width - INDENT), break_long_words=False, break_on_hyphens=False):
+        for line in wrap(visible(part)):
             text.append("\n" + " " * INDENT).append(line, style)
     return text
 

@@ -45,7 +45,13 @@ def test_there_are_thousands_of_unique_valid_passages(corpus, by_id):
         ("asyncio.run", "asyncio.run(main, *, debug=None", "Execute the coroutine", ("function", "asyncio")),
         ("os.path.exists", "os.path.exists(path)", "Test whether a path exists.", ("function", "os.path")),
         ("random.Random.randint", "random.Random.randint(a, b)", "Return random int", ("method", "random")),
-        ("pathlib.Path.exists", "pathlib.Path.exists(", "", ("method", "pathlib")),
+        ("pathlib.Path.read_text", "pathlib.Path.read_text(encoding=None", "Open the file", ("method", "pathlib")),
+        (
+            "concurrent.futures.Future.done",
+            "concurrent.futures.Future.done()",
+            "Return",
+            ("method", "concurrent.futures"),
+        ),
         ("threading", "threading", "Thread module emulating", ("module", "threading")),
     ],
 )

@@ -1,0 +1,96 @@
+"""`plait search`: one query for a person, many as a TREC run or as JSON, with progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..retriever import QueryError, Retriever, read_queries
+from . import console
+from .ingesting import Skipped
+
+BATCH = 64  # queries answered between two looks at the clock
+
+
+def search_one(retriever: Retriever, query: str, options: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints the hits of a query."""
+    from .render import hit_text
+
+    hits = retriever.search(query, **options)
+    if as_json:
+        console.print_json({"query": query, "hits": [hit.to_json() for hit in hits]})
+        return
+    if not hits:
+        console.out.print("nothing found")
+    for hit in hits:
+        console.out.print(hit_text(hit, console.out.width), soft_wrap=True)
+
+
+def search_many(
+    retriever: Retriever, queries: Mapping[str, str], options: Mapping[str, Any], *, run: Path | None
+) -> None:
+    """Writes the hits of many queries as a TREC run, to a file or, while they are found, to stdout."""
+    from ..eval import run_lines, write_run
+
+    if run is not None:
+        run.parent.mkdir(parents=True, exist_ok=True)
+        found = answered(retriever, queries, "searching", options)
+        write_run(found, run)
+        console.note(f"wrote {run}: {sum(map(len, found.values())):,} lines for {len(found):,} queries")
+        return
+    for batch in batches(queries, "searching"):
+        for identifier, hits in retriever.run(batch, **options).items():
+            sys.stdout.writelines(run_lines(identifier, hits))
+
+
+def search_many_as_json(retriever: Retriever, queries: Mapping[str, str], options: Mapping[str, Any]) -> None:
+    """Prints a JSON value a query, with its hits."""
+    for batch in batches(queries, "searching"):
+        answers = retriever.search_batch(list(batch.values()), **options)
+        for (identifier, text), hits in zip(batch.items(), answers, strict=True):
+            console.print_json({"id": identifier, "query": text, "hits": [hit.to_json() for hit in hits]})
+
+
+def queries_from(source: Path, *, skip_bad: bool) -> dict[str, str]:
+    """Returns query texts by id; what is skipped is told."""
+    return dict(read_queries(source, skip_bad=skip_bad, on_bad=Skipped()))
+
+
+def answered(
+    retriever: Retriever, queries: Mapping[str, str], label: str, options: Mapping[str, Any]
+) -> dict[str, dict[str, float]]:
+    """Returns the run of many queries, with progress where it takes time."""
+    found: dict[str, dict[str, float]] = {}
+    for batch in batches(queries, label):
+        found.update(retriever.run(batch, **options))
+    return found
+
+
+def batches(queries: Mapping[str, str], label: str) -> Iterator[dict[str, str]]:
+    """Yields the queries in parts, and shows how many are done."""
+    meter = console.Meter(label, len(queries), unit="queries")
+    pairs = iter(queries.items())
+    try:
+        while batch := dict(islice(pairs, BATCH)):
+            yield batch
+            meter.bytes_read(len(batch))
+            meter.documents_done(len(batch))
+    finally:
+        meter.close()
+
+
+def check_options(
+    query: str | None, queries: Path | None, run: Path | None, *, skip_bad: bool, explain: bool, as_json: bool
+) -> None:
+    """Raises an error where an option lacks, or would be ignored."""
+    if (query is None) == (queries is None):
+        raise QueryError("give one query, or many with --queries FILE (one of the two)")
+    if queries is None and (run is not None or skip_bad):
+        raise QueryError(f"{'--skip-bad' if run is None else '--run'} goes with --queries")
+    if run is not None and as_json:
+        raise QueryError("--run writes a TREC run and --json prints JSON; give one of the two")
+    if queries is not None and explain and not as_json:
+        raise QueryError("a TREC run holds no explanation; with --queries, --explain goes with --json")
