@@ -8,7 +8,6 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from plait.encoders.contract import EncoderError, SparseEncoder
 from plait.encoders.lexical import LEXICAL_SPACE, Analyser, LexicalEncoder, term_id, words
 
