@@ -32,7 +32,6 @@ from .options import (
     Strands,
     Weights,
     Words,
-    model_name,
     parsed_weights,
 )
 
@@ -71,7 +70,7 @@ def index_command(
     folders, or - for JSONL on standard input. Documents already in the index, unchanged, are not encoded again.
     """
     options = {
-        "strands": strands, "dense": model_name(dense), "learned": model_name(learned), "lexical": language,
+        "strands": strands, "dense": dense, "learned": learned, "lexical": language,
         "fusion": fusion, "weights": parsed_weights(weights),
     }  # fmt: skip
     chosen = {name: value for name, value in options.items() if value is not None}
@@ -187,7 +186,7 @@ def eval_command(
     from .evaluating import Request, evaluate
 
     options = {
-        "strands": strands, "dense": model_name(dense), "learned": model_name(learned), "lexical": language,
+        "strands": strands, "dense": dense, "learned": learned, "lexical": language,
     }  # fmt: skip
     made_with = {name: value for name, value in options.items() if value is not None}
     _check_models(strands, made_with)

@@ -39,12 +39,3 @@ def parsed_weights(given: str | None) -> dict[str, float] | None:
     if len(weights) < len(pairs):
         raise QueryError(f"--weights names a strand twice: {given!r}")
     return weights
-
-
-def model_name(given: str | None) -> str | None:
-    """Returns a model as an index should remember it: a folder by its full path, whatever the working folder is."""
-    from ..encoders.load import EMBEDDED, EMBEDDED_MODELS
-
-    if given is None or given in (EMBEDDED, *EMBEDDED_MODELS.values()) or not Path(given).is_dir():
-        return given
-    return str(Path(given).resolve())

@@ -108,16 +108,17 @@ def load_learned(
 
 def _load(kind: _Kind, name: str | Path, precision: str | None, **options: Any) -> Any:
     folder = find_folder(str(name), kind.head)
+    name = f"{EMBEDDED}/{folder.name}" if is_embedded(str(name)) else str(name)
     options = {key: value for key, value in options.items() if value is not None}
     if is_built(folder):
-        return kind.onnx(_opened(folder, kind.head, precision), name=str(name), **options)
+        return kind.onnx(_opened(folder, kind.head, precision), name=name, **options)
     from .checkpoint import UnsupportedModelError
 
     try:
         built = built_folder(folder, kind.head, precision or "int8")
     except UnsupportedModelError as error:
-        return _through_torch(kind, folder, str(name), error, options)
-    return kind.onnx(open_folder(built, kind.head), name=str(name), **options)
+        return _through_torch(kind, folder, name, error, options)
+    return kind.onnx(open_folder(built, kind.head), name=name, **options)
 
 
 def _opened(folder: Path, head: str, precision: str | None) -> ModelFolder:
@@ -134,6 +135,11 @@ def _through_torch(kind: _Kind, folder: Path, name: str, error: EncoderError, op
         return kind.torch(folder, name=name, **options)
     except EncoderError as second:
         raise EncoderError(f"{error}. But {second}") from second
+
+
+def is_embedded(name: str) -> bool:
+    """Returns whether a name is that of a model that comes with plait."""
+    return name == EMBEDDED or name in EMBEDDED_MODELS.values()
 
 
 def find_folder(name: str, head: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from ..encoders.contract import DenseEncoder, Identity, SparseEncoder
@@ -53,7 +54,16 @@ class Encoders:
 def made_with(names: Sequence[str], given: Mapping[str, Given]) -> Encoders:
     """Returns the encoders of a new index."""
     strands = {name: _MAKERS[name](given[name]) for name in names}
-    return Encoders(strands, {name: source if isinstance(source := given[name], str) else None for name in names})
+    return Encoders(strands, {name: _source(name, given[name]) for name in names})
+
+
+def _source(name: str, given: Given) -> str | None:
+    """Returns what an index remembers of an encoder: its name; a folder by its full path; None for an object."""
+    if not isinstance(given, str) or name == "lexical":
+        return given if isinstance(given, str) else None
+    from ..encoders.load import is_embedded
+
+    return str(Path(given).resolve()) if not is_embedded(given) and Path(given).is_dir() else given
 
 
 def remembered(settings: Mapping[str, Any], given: Mapping[str, Given | None]) -> Encoders:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -110,12 +109,6 @@ def test_paths_that_cannot_be_read(plait, index, tmp_path):
         f"{tmp_path / 'latin.jsonl'}, line 1: byte 25 (0xe9) is not UTF-8 (invalid continuation byte); "
         "convert the file to UTF-8"
     )
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="for root every file is readable")
-def test_a_file_without_permission(plait, index, corpus):
-    corpus.chmod(0)
-    assert error(plait, "add", index, corpus) == f"{corpus}: cannot be opened: Permission denied"
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
