@@ -25,6 +25,8 @@ from .options import (
     JsonFlag,
     Language,
     LearnedModel,
+    MovedDense,
+    MovedLearned,
     Overlap,
     PassagesOption,
     PathsArgument,
@@ -88,11 +90,13 @@ def add_command(
     overlap: Overlap = 40,
     skip_bad: SkipBad = False,
     commit_every: CommitEvery = 16384,
+    dense: MovedDense = None,
+    learned: MovedLearned = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Add documents to an index; one whose id is known replaces the older."""
     given = reading(paths, passages=passages, words=words, overlap=overlap, skip_bad=skip_bad)
-    with closing(Retriever.open(index)) as retriever:
+    with closing(Retriever.open(index, dense=dense, learned=learned)) as retriever:
         ingest(retriever, given, commit_every=commit_every, as_json=as_json)
 
 
@@ -138,6 +142,8 @@ def search_command(
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="With --queries: write the TREC run to this file.")] = None,
     skip_bad: SkipBad = False,
+    dense: MovedDense = None,
+    learned: MovedLearned = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Search an index: one query, or many from a file, written as a TREC run."""
@@ -145,7 +151,7 @@ def search_command(
     options: dict[str, Any] = {
         "k": k, "strands": strands, "fusion": fusion, "weights": parsed_weights(weights), "depth": depth,
     }  # fmt: skip
-    with closing(Retriever.open(index)) as retriever:
+    with closing(Retriever.open(index, dense=dense, learned=learned)) as retriever:
         if queries is None:
             searching.search_one(retriever, query or "", {**options, "explain": explain}, as_json=as_json)
             return

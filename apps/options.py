@@ -17,6 +17,8 @@ Weights = Annotated[str | None, typer.Option("--weights", help="Strand weights, 
 Depth = Annotated[int, typer.Option("--depth", help="How many candidates each strand proposes.")]
 DenseModel = Annotated[str | None, typer.Option("--dense", help="Dense model: embedded, a folder or a hub name.")]
 LearnedModel = Annotated[str | None, typer.Option("--learned", help="Sparse model: embedded, a folder or a hub name.")]
+MovedDense = Annotated[str | None, typer.Option("--dense", help="Where the dense model is now, if it has moved.")]
+MovedLearned = Annotated[str | None, typer.Option("--learned", help="Where the sparse model is now, if it has moved.")]
 Language = Annotated[str | None, typer.Option("--language", help="Language of the text, as english, de, or none.")]
 PassagesOption = Annotated[
     str, typer.Option("--passages", help="auto cuts text files into passages, always also records, never neither.")

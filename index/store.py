@@ -26,7 +26,9 @@ def create(folder: Path, layout: Layout, settings: Mapping[str, Any]) -> None:
     """
     if (folder / database.NAME).exists():
         raise StoreError(f"there is an index at {folder} already; open it, or choose another name")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file; choose another name for the index, which is a folder")
+    if folder.exists() and any(folder.iterdir()):
         raise StoreError(f"{folder} exists and is not empty; choose another name for the index")
     if not 1 <= layout.window <= 65536:
         raise StoreError(f"a window holds 1 to 65,536 documents, not {layout.window}")

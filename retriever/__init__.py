@@ -6,7 +6,7 @@ Importing it loads neither torch nor FAISS nor the kernels' compiler; each is lo
 """
 
 from .documents import Document, IngestError
-from .errors import MismatchError, PlaitError, QueryError
+from .errors import CorruptError, EncoderError, LockedError, MismatchError, PlaitError, QueryError, StoreError
 from .fusion import FUSIONS
 from .hits import Hit, Match, StrandScore
 from .ingest import read_documents
@@ -16,14 +16,18 @@ from .retriever import Added, Retriever
 __all__ = [
     "FUSIONS",
     "Added",
+    "CorruptError",
     "Document",
+    "EncoderError",
     "Hit",
     "IngestError",
+    "LockedError",
     "Match",
     "MismatchError",
     "PlaitError",
     "QueryError",
     "Retriever",
+    "StoreError",
     "StrandScore",
     "read_documents",
     "read_queries",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..encoders.contract import EncoderError
-from ..index.contract import StoreError
+from ..encoders.contract import EncoderError as EncoderError
+from ..index.contract import CorruptError as CorruptError
+from ..index.contract import LockedError as LockedError
+from ..index.contract import StoreError as StoreError
 from .documents import IngestError
 
 

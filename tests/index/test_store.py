@@ -44,6 +44,8 @@ def test_create_never_touches_what_is_there(folder):
     with pytest.raises(StoreError, match="exists and is not empty"):
         create(folder, Layout(), {})
     assert [p.name for p in folder.iterdir()] == ["mine.txt"]
+    with pytest.raises(StoreError, match=r"mine\.txt is a file; choose another name"):
+        create(folder / "mine.txt", Layout(), {})
     made(folder.with_name("other"), ["a"])
     with pytest.raises(StoreError, match=r"there is an index at .*other already"):
         create(folder.with_name("other"), Layout(), {})
