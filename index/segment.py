@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -132,8 +133,13 @@ def load_kernels() -> None:
     global _kernels
     if _kernels is not None:
         return
-    from . import kernels
+    try:
+        from . import kernels
+    except RuntimeError:  # numba may write its cache neither beside the package nor in a home folder
+        import numba
 
+        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="plait-kernels-")
+        from . import kernels
     _warm(kernels)
     _kernels = kernels
 

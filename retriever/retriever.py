@@ -169,7 +169,8 @@ class Retriever:
         for chunk in _chunks(_unique(map(_document, documents))):
             fresh = self._fresh(writer, chunk)
             if fresh:
-                self._compile_aside()
+                if len(fresh) == CHUNK:  # there is more to come, and time to compile
+                    self._compile_aside()
                 vectors = self._encoders.encode_documents([d.full_text for d in fresh])
                 writer.add(fresh, vectors.sparse, vectors.dense, literal=vectors.literal)
             if replace_parents:
