@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -138,7 +140,8 @@ def load_kernels() -> None:
     except RuntimeError:  # numba may write its cache neither beside the package nor in a home folder
         import numba
 
-        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="plait-kernels-")
+        numba.config.CACHE_DIR = folder = tempfile.mkdtemp(prefix="plait-kernels-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         from . import kernels
     _warm(kernels)
     _kernels = kernels
