@@ -139,7 +139,7 @@ def _through_torch(kind: _Kind, folder: Path, name: str, error: EncoderError, op
 
 def is_embedded(name: str) -> bool:
     """Returns whether a name is that of a model that comes with plait."""
-    return name == EMBEDDED or name in EMBEDDED_MODELS.values()
+    return name == EMBEDDED or name.removeprefix(f"{EMBEDDED}/") in EMBEDDED_MODELS.values()
 
 
 def find_folder(name: str, head: str) -> Path:
@@ -148,9 +148,9 @@ def find_folder(name: str, head: str) -> Path:
     Raises:
         EncoderError: there is no such model, or the hub cannot be reached.
     """
-    embedded = {EMBEDDED: EMBEDDED_MODELS[head], **{own: own for own in EMBEDDED_MODELS.values()}}
-    if name in embedded:
-        return MODELS / embedded[name]
+    embedded = [EMBEDDED, *EMBEDDED_MODELS.values()]
+    if is_embedded(name):
+        return MODELS / (EMBEDDED_MODELS[head] if name == EMBEDDED else name.removeprefix(f"{EMBEDDED}/"))
     if name and Path(name).expanduser().is_dir():
         return Path(name).expanduser()
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):

@@ -138,9 +138,10 @@ def load_kernels() -> None:
     try:
         from . import kernels
     except RuntimeError:  # numba may write its cache neither beside the package nor in a home folder
-        import numba
+        from numba.core import config
 
-        numba.config.CACHE_DIR = folder = tempfile.mkdtemp(prefix="plait-kernels-")
+        folder = tempfile.mkdtemp(prefix="plait-kernels-")
+        setattr(config, "CACHE_DIR", folder)  # noqa: B010  # numba's settings are made at run time
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         from . import kernels
     _warm(kernels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 
@@ -81,3 +82,13 @@ def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
         except Exception as error:
             error.args = (f"README.md, python block {number}: {error}\n{block}",)
             raise
+
+
+def test_the_numbers_in_the_readme_are_the_measured_ones():
+    measured = json.loads((ROOT / "benchmarks" / "results" / "quality.json").read_text(encoding="utf-8"))
+    rows = re.findall(r"^\| ([a-z]+(?:, RRF)?) \| \**([\d.]+)\** \| \**([\d.]+)\** \|$", README, re.MULTILINE)
+    assert [name for name, *_ in rows] == ["lexical", "learned", "dense", "fused", "fused, RRF"]
+    for name, *values in rows:
+        for collection, value in zip(("scifact", "nfcorpus"), values, strict=True):
+            figure = measured["collections"][collection]["scores"][name]["nDCG@10"]
+            assert value == f"{figure:.4f}", f"{name} on {collection}"

@@ -18,8 +18,8 @@ SCRIPT = textwrap.dedent("""
     from plait.index.segment import kernels_loaded, load_kernels
     load_kernels()
     assert kernels_loaded()
-    import numba
-    print(numba.config.CACHE_DIR)
+    from numba.core import config
+    print(config.CACHE_DIR)
 """)
 
 
