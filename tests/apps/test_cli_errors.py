@@ -250,10 +250,10 @@ def test_folders_that_are_no_index(plait, tmp_path):
 def test_an_out_folder_that_is_something_else(plait, corpus, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
-    for out in (tmp_path / "full", corpus):
-        assert error(plait, "index", corpus, "--out", out, *LEXICAL) == (
-            f"{out} exists and is not empty; choose another name for the index"
-        )
+    said = error(plait, "index", corpus, "--out", tmp_path / "full", *LEXICAL)
+    assert said == f"{tmp_path / 'full'} exists and is not empty; choose another name for the index"
+    said = error(plait, "index", corpus, "--out", corpus, *LEXICAL)
+    assert said == f"{corpus} is a file; choose another name for the index, which is a folder"
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
     assert plait("index", corpus, "--out", tmp_path / "new" / "parents" / "i", *LEXICAL).out.startswith("added 3")
 
