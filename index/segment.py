@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from . import files, reference
 from .contract import LEXICAL_BASE, Layout
+from .database import SegmentRow
 from .dense import DenseSegment, write_flat
 from .postings import Forward, Postings, impacts_of, invert
 from .ranking import id_ranks
@@ -71,19 +72,17 @@ class Segment:
 
     Args:
         folder: where its files are.
-        base: the position of its first document.
-        size: its number of documents.
-        checksum: the manifest's, as plait.db has it.
+        row: what plait.db says of it: the position of its first document, its size, its manifest's checksum.
         verify: read every file and compare checksums; None does so for small segments.
     """
 
-    def __init__(self, folder: Path, base: int, size: int, checksum: str, *, verify: bool | None = None) -> None:
-        self.folder, self.base, self.size = folder, base, size
-        self.manifest = files.read_manifest(folder, checksum)
+    def __init__(self, folder: Path, row: SegmentRow, *, verify: bool | None = None) -> None:
+        self.folder, self.row, self.base, self.size = folder, row, row.base, row.size
+        self.manifest = files.read_manifest(folder, row.checksum)
         self.bytes = sum(facts["bytes"] for facts in self.manifest["files"].values())
         if verify or (verify is None and self.bytes <= VERIFIED_BYTES):
             files.verify_files(folder, self.manifest)
-        self.dense = DenseSegment(folder / DENSE, size, self.manifest["dim"]) if self.manifest["dim"] else None
+        self.dense = DenseSegment(folder / DENSE, row.size, self.manifest["dim"]) if self.manifest["dim"] else None
 
     @cached_property
     def postings(self) -> Postings:

@@ -20,18 +20,22 @@ from .segment import COLD_POSTINGS, NONE_DEAD, Segment, kernels_loaded, load_ker
 class Snapshot:
     """An index as it was at one commit. Safe to use from several threads; later commits do not show.
 
+    As a context manager it stays open while the block runs, even if another thread closes it meanwhile.
+
     Args:
         folder: the index.
         verify: read every file and compare checksums; None does so for small segments only.
+        older: an earlier snapshot of the same index, whose opened segments are used again.
 
     Raises:
         StoreError: there is no index, or its format is another.
         CorruptError: a file is missing, damaged or cut short.
     """
 
-    def __init__(self, folder: Path, *, verify: bool | None = None) -> None:
+    def __init__(self, folder: Path, *, verify: bool | None = None, older: Snapshot | None = None) -> None:
         self.folder = folder
         self._lock = threading.Lock()
+        self._users, self._closed = 0, False
         self._searches = 0
         database.check_is_index(folder)
         with database.explained(folder):
@@ -39,8 +43,9 @@ class Snapshot:
             try:
                 self.settings = database.settings(self._connection)
                 self.layout = Layout(**self.settings["layout"])
+                opened = {segment.row: segment for segment in older.segments} if older is not None else {}
                 self.segments = [
-                    Segment(folder / "segments" / f"{row.number:06d}", row.base, row.size, row.checksum, verify=verify)
+                    opened.get(row) or Segment(folder / "segments" / f"{row.number:06d}", row, verify=verify)
                     for row in database.segments(self._connection)
                 ]
                 self.documents, self.tokens = database.totals(self._connection)
@@ -52,9 +57,22 @@ class Snapshot:
         self._alive = [_alive(s.size, d) for s, d in zip(self.segments, self._dead, strict=True)]
 
     def close(self) -> None:
-        """Lets go of the snapshot."""
+        """Lets go of the snapshot, as soon as nobody is inside it."""
         with self._lock:
-            self._connection.close()
+            self._closed = True
+            if not self._users:
+                self._connection.close()
+
+    def __enter__(self) -> Snapshot:
+        with self._lock:
+            self._users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._closed and not self._users:
+                self._connection.close()
 
     # Documents
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +15,12 @@ from ..index import Layout, Row, Snapshot, Writer
 from ..index import create as create_index
 from ..index.database import digest
 from . import search as searching
-from .documents import Document, IngestError, check_document
+from .documents import Document
 from .encoders import Encoders, Given, made_with, remembered
 from .errors import QueryError
 from .fusion import FUSIONS
 from .hits import Hit
+from .intake import as_document, chunks, unique
 from .strands import STRANDS, Strand, parse_strands
 
 CHUNK = 256  # documents encoded and buffered at a time
@@ -59,6 +60,7 @@ class Retriever:
     def __init__(self, folder: Path, snapshot: Snapshot, encoders: Encoders, *, verify: bool | None = None) -> None:
         self.folder, self._snapshot, self._encoders, self._verify = folder, snapshot, encoders, verify
         self._writer: Writer | None = None
+        self._moving = threading.Lock()
         self._compiling: threading.Thread | None = None
 
     @classmethod
@@ -166,7 +168,7 @@ class Retriever:
         """
         writer, done, uncommitted = self._writing(), Added(), 0
         parents: dict[str, set[str]] = {}
-        for chunk in _chunks(_unique(map(_document, documents))):
+        for chunk in chunks(unique(map(as_document, documents)), CHUNK):
             fresh = self._fresh(writer, chunk)
             if fresh:
                 if len(fresh) == CHUNK:  # there is more to come, and time to compile
@@ -212,8 +214,10 @@ class Retriever:
 
     def refresh(self) -> None:
         """Moves searches on to the newest commit, whoever made it."""
-        newer = Snapshot(self.folder, verify=self._verify)
-        older, self._snapshot = self._snapshot, newer
+        older = self._snapshot
+        newer = Snapshot(self.folder, verify=self._verify, older=older)
+        with self._moving:
+            self._snapshot = newer
         older.close()
 
     def close(self) -> None:
@@ -249,17 +253,20 @@ class Retriever:
         return self._snapshot.documents
 
     def __contains__(self, id: str) -> bool:
-        return bool(self._snapshot.positions([id]))
+        with self._reading() as snapshot:
+            return bool(snapshot.positions([id]))
 
     def get(self, id: str) -> Document | None:
         """Returns a committed document by its id, or None."""
-        found = self._snapshot.positions([id])
-        return _stored(self._snapshot.rows([found[id]])[0]) if found else None
+        with self._reading() as snapshot:
+            found = snapshot.positions([id])
+            return _stored(snapshot.rows([found[id]])[0]) if found else None
 
     def passages(self, parent: str) -> list[Document]:
         """Returns the committed passages of a parent by their place in its text."""
-        found = self._snapshot.positions(self._snapshot.passages(parent))
-        rows = self._snapshot.rows(sorted(found.values()))
+        with self._reading() as snapshot:
+            found = snapshot.positions(snapshot.passages(parent))
+            rows = snapshot.rows(sorted(found.values()))
         return sorted(map(_stored, rows), key=lambda passage: passage.start)
 
     def search(
@@ -288,7 +295,8 @@ class Retriever:
             QueryError: the query is empty, k is below 1, or a name is unknown.
         """
         options = self._options(k, strands, fusion, weights, depth, explain)
-        return next(searching.search(self._snapshot, self._strands(options.strands), [query], options))
+        with self._reading() as snapshot:
+            return next(searching.search(snapshot, self._strands(options.strands), [query], options))
 
     def search_batch(
         self,
@@ -303,7 +311,8 @@ class Retriever:
     ) -> list[list[Hit]]:
         """Returns the hits of each query, in the order of the queries; the arguments are those of `search`."""
         options = self._options(k, strands, fusion, weights, depth, explain)
-        return list(searching.search(self._snapshot, self._strands(options.strands), queries, options))
+        with self._reading() as snapshot:
+            return list(searching.search(snapshot, self._strands(options.strands), queries, options))
 
     def run(
         self,
@@ -317,8 +326,9 @@ class Retriever:
     ) -> dict[str, dict[str, float]]:
         """Returns a TREC run, {query id: {document id: score}}, best first, without reading the documents' texts."""
         options = self._options(k, strands, fusion, weights, depth, False)
-        answers = searching.rankings(self._snapshot, self._strands(options.strands), list(queries.values()), options)
-        return dict(zip(queries, answers, strict=True))
+        with self._reading() as snapshot:
+            answers = searching.rankings(snapshot, self._strands(options.strands), list(queries.values()), options)
+            return dict(zip(queries, answers, strict=True))
 
     def info(self) -> dict[str, Any]:
         """Returns what there is to know of the index, as JSON values."""
@@ -335,6 +345,14 @@ class Retriever:
         }
 
     # Inside
+
+    @contextmanager
+    def _reading(self) -> Iterator[Snapshot]:
+        """Holds the current snapshot open, whatever is committed or refreshed meanwhile."""
+        with ExitStack() as stack:
+            with self._moving:
+                snapshot = stack.enter_context(self._snapshot)
+            yield snapshot
 
     def _writing(self) -> Writer:
         if self._writer is None:
@@ -380,47 +398,6 @@ class Retriever:
             depth=depth,
             explain=explain,
         )
-
-
-def _document(given: Any) -> Document:
-    """Returns a checked Document; a mapping may use BEIR's "_id"."""
-    if isinstance(given, Document):
-        return check_document(given)
-    if not isinstance(given, Mapping):
-        raise IngestError(f"a document is a Document or a mapping with 'id' and 'text', not {type(given).__name__}")
-    values = dict(given)
-    if "_id" in values:
-        values["id"] = values.pop("_id")
-    try:
-        return check_document(Document(**values))
-    except TypeError as error:
-        fields = ", ".join(Document.__dataclass_fields__)
-        raise IngestError(f"a document takes {fields}, not {', '.join(map(repr, values))}") from error
-
-
-def _unique(documents: Iterable[Document]) -> Iterator[Document]:
-    seen: set[str] = set()
-    for document in documents:
-        if document.id in seen:
-            raise IngestError(f"the id {document.id!r} comes twice in one call of add; give each document its own id")
-        seen.add(document.id)
-        yield document
-
-
-def _chunks(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    """Yields lists of CHUNK documents; those read before an error are yielded before it is raised."""
-    while True:
-        chunk: list[Document] = []
-        try:
-            for document in islice(documents, CHUNK):
-                chunk.append(document)
-        except Exception:
-            if chunk:
-                yield chunk
-            raise
-        if not chunk:
-            return
-        yield chunk
 
 
 def _stored(row: Row) -> Document:

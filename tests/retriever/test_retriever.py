@@ -253,6 +253,29 @@ def test_searches_from_threads_agree(retriever):
     assert answers == [expected] * 8
 
 
+def test_searches_go_on_while_commits_move_the_snapshot(retriever):
+    stop, errors, answered = threading.Event(), [], []
+
+    def searching():
+        while not stop.is_set():
+            try:
+                answered.append(len(retriever.search("bee honey", 5)))
+            except Exception as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=searching) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(15):
+        retriever.add([Document(id=f"new{number}", text="bee honey")])
+        retriever.commit()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert set(answered) == {5}
+
+
 def test_compiled_and_plain_search_agree(retriever, monkeypatch):
     from plait.index import segment
 
