@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from .contract import CorruptError
 
+MORE = 8  # neighbours asked for beyond k, so that one look usually shows where the top k ends
+ROUNDING = 1e-5  # how far FAISS's inner products and ours may be apart, relative to the largest
+
 
 def row_scores(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns each row's inner product with the query, float32 (n,): the definition of a dense score."""
@@ -73,21 +76,37 @@ class DenseSegment:
     def search(
         self, query: NDArray[np.float32], k: int, alive: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Returns up to k (scores, documents) in no promised order; documents with alive == 0 are left out.
+        """Returns (scores, documents), in no promised order, among which the exact top k are, whatever breaks ties.
 
         Args:
             query: float32 (dim,).
             k: how many are wanted.
-            alive: uint8 (size,); empty when all may be returned.
+            alive: uint8 (size,), 0 where a document is left out; empty when all may be returned.
         """
+        wanted = min(k, self.size)
+        asked = min(wanted + MORE, self.size)
+        while True:
+            rough, documents = self._nearest(query, asked, alive)
+            scores = row_scores(self.vectors[documents], query)
+            if documents.size < asked or asked == self.size:
+                return scores, documents
+            # What FAISS left out scores no more than the last it gave, but for rounding: could that reach the k-th?
+            reach = np.partition(scores, scores.size - wanted)[scores.size - wanted] - ROUNDING * np.abs(rough).max()
+            if rough[-1] < reach:
+                return scores, documents
+            asked = min(2 * asked, self.size)
+
+    def _nearest(
+        self, query: NDArray[np.float32], k: int, alive: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Returns FAISS's own top k (scores, documents), best first."""
         import faiss
 
-        index = self._open()
+        swig: Any = faiss
         parameters = None
         if alive.size:
-            swig: Any = faiss
             selector = swig.IDSelectorBitmap(np.packbits(alive, bitorder="little"))
             parameters = swig.SearchParameters(sel=selector)
-        _, found = index.search(query[None, :], min(k, self.size), params=parameters)
-        documents = found[0][found[0] >= 0].astype(np.int64)
-        return row_scores(self.vectors[documents], query), documents
+        scores, found = self._open().search(query[None, :], k, params=parameters)
+        known = found[0] >= 0
+        return scores[0][known], found[0][known].astype(np.int64)
