@@ -16,11 +16,15 @@ from ..retriever.strands import parse_strands
 from ..retriever.streams import open_stream, rejecter
 from . import console, searching
 from .endings import Commands, utf8_output
+from .fields import check_declared, fields
 from .ingesting import Reading, ingest, reading
 from .options import (
     CommitEvery,
+    DenseIndex,
     DenseModel,
     Depth,
+    FieldOption,
+    FilterOption,
     IndexArgument,
     JsonFlag,
     Language,
@@ -34,6 +38,7 @@ from .options import (
     Strands,
     Weights,
     Words,
+    parsed_fields,
     parsed_weights,
 )
 
@@ -59,6 +64,8 @@ def index_command(
     language: Language = None,
     fusion: FusionOption = None,
     weights: Weights = None,
+    dense_index: DenseIndex = None,
+    field: FieldOption = None,
     passages: PassagesOption = "auto",
     words: Words = 200,
     overlap: Overlap = 40,
@@ -73,7 +80,8 @@ def index_command(
     """
     options = {
         "strands": strands, "dense": dense, "learned": learned, "lexical": language,
-        "fusion": fusion, "weights": parsed_weights(weights),
+        "fusion": fusion, "weights": parsed_weights(weights), "dense_index": dense_index,
+        "fields": parsed_fields(field),
     }  # fmt: skip
     chosen = {name: value for name, value in options.items() if value is not None}
     _check_models(strands, chosen)
@@ -127,6 +135,27 @@ def delete_command(
         console.note(f"{len(unknown):,} of the ids were not there: {shown}")
 
 
+@app.command("compact")
+def compact_command(index: IndexArgument, as_json: JsonFlag = False) -> None:
+    """Merge an index into one segment: faster to search, and what was deleted takes no room."""
+    from .upkeep import compact
+
+    compact(index, as_json=as_json)
+
+
+@app.command("fields")
+def fields_command(
+    index: IndexArgument,
+    add: Annotated[
+        list[str] | None, typer.Option("--add", help="Declare a field, as year:integer; once for each.")
+    ] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", help="Forget a field, by name; once for each.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List, declare or drop the metadata fields that filters may ask for."""
+    fields(index, add=add, drop=drop, as_json=as_json)
+
+
 @app.command("search")
 def search_command(
     index: IndexArgument,
@@ -136,6 +165,7 @@ def search_command(
     fusion: FusionOption = None,
     weights: Weights = None,
     depth: Depth = 200,
+    filter: FilterOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show which terms matched and what they add.")] = False,
     queries: Annotated[
         Path | None, typer.Option("--queries", help="Many queries: .jsonl, .tsv or one a line; - reads stdin.")
@@ -150,6 +180,7 @@ def search_command(
     searching.check_options(query, queries, run, skip_bad=skip_bad, explain=explain, as_json=as_json)
     options: dict[str, Any] = {
         "k": k, "strands": strands, "fusion": fusion, "weights": parsed_weights(weights), "depth": depth,
+        "filter": filter,
     }  # fmt: skip
     with closing(Retriever.open(index, dense=dense, learned=learned)) as retriever:
         if queries is None:
@@ -269,16 +300,26 @@ def _opened(out: Path, chosen: Mapping[str, Any]) -> Retriever:
     models = {name: chosen[name] for name in ("dense", "learned", "lexical") if name in chosen}
     retriever = Retriever.open(out, **models)
     facts = retriever.info()
-    made = {"strands": ",".join(facts["strands"]), "fusion": facts["fusion"], "weights": facts["weights"]}
+    fixed = ("fusion", "weights", "dense_index")
+    made = {"strands": ",".join(facts["strands"]), **{name: facts[name] for name in fixed}}
     asked = {name: chosen[name] for name in made if name in chosen}
     if "strands" in asked:
         asked["strands"] = ",".join(parse_strands(asked["strands"]))
-    if changed := [f"--{name}" for name, value in asked.items() if value != made[name]]:
+    if changed := {_flag(name): made[name] for name, value in asked.items() if value != made[name]}:
         retriever.close()
-        had = ", ".join(f"{name} {_as_option(made[name.removeprefix('--')])}" for name in changed)
+        had = ", ".join(f"{flag} {_as_option(value)}" for flag, value in changed.items())
         raise QueryError(f"{out} was made with {had}; leave {', '.join(changed)} out, or make another index")
+    try:
+        check_declared(out, chosen.get("fields", {}), retriever.fields)
+    except QueryError:
+        retriever.close()
+        raise
     console.note(f"{out} exists: adding to it; documents that are there already are not encoded again")
     return retriever
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _as_option(value: str | Mapping[str, float]) -> str:

@@ -11,6 +11,7 @@ import typer
 from ..retriever import Document, IngestError, QueryError, Retriever, read_documents
 from ..retriever.sources import total_bytes
 from . import console
+from .upkeep import merge_where_it_pays
 
 SHOWN = 10  # skipped pieces of input that are shown; the rest is only counted
 
@@ -37,6 +38,7 @@ class Reading:
     documents: Iterator[Document]
     meter: console.Meter
     skipped: Skipped
+    skip_bad: bool
 
 
 def reading(paths: Sequence[str], *, passages: str, words: int, overlap: int, skip_bad: bool) -> Reading:
@@ -52,7 +54,7 @@ def reading(paths: Sequence[str], *, passages: str, words: int, overlap: int, sk
         raise
     except ValueError as error:  # an option out of range
         raise QueryError(str(error)) from error
-    return Reading(documents, meter, skipped)
+    return Reading(documents, meter, skipped, skip_bad)
 
 
 def ingest(retriever: Retriever, given: Reading, *, commit_every: int, as_json: bool) -> None:
@@ -64,6 +66,7 @@ def ingest(retriever: Retriever, given: Reading, *, commit_every: int, as_json: 
                 commit_every=commit_every,
                 replace_parents=True,
                 on_progress=given.meter.documents_done,
+                on_bad=given.skipped if given.skip_bad else None,
             )
         except IngestError:
             retriever.commit()
@@ -73,6 +76,8 @@ def ingest(retriever: Retriever, given: Reading, *, commit_every: int, as_json: 
         finally:
             given.meter.close()
         retriever.commit()
+    if not stop.asked:
+        merge_where_it_pays(retriever, done.added)
     facts: dict[str, Any] = {
         "index": str(retriever.folder), "added": done.added, "unchanged": done.unchanged, "removed": done.removed,
         "skipped": given.skipped.count, "documents": len(retriever), "stopped": stop.asked,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,9 @@ DenseModel = Annotated[str | None, typer.Option("--dense", help="Dense model: em
 LearnedModel = Annotated[str | None, typer.Option("--learned", help="Sparse model: embedded, a folder or a hub name.")]
 MovedDense = Annotated[str | None, typer.Option("--dense", help="Where the dense model is now, if it has moved.")]
 MovedLearned = Annotated[str | None, typer.Option("--learned", help="Where the sparse model is now, if it has moved.")]
+DenseIndex = Annotated[
+    str | None, typer.Option("--dense-index", help="auto, flat, or a FAISS factory string, as IVF1024,SQ8.")
+]
 Language = Annotated[str | None, typer.Option("--language", help="Language of the text, as english, de, or none.")]
 PassagesOption = Annotated[
     str, typer.Option("--passages", help="auto cuts text files into passages, always also records, never neither.")
@@ -26,6 +30,13 @@ PassagesOption = Annotated[
 Words = Annotated[int, typer.Option("--words", help="The greatest length of a passage.")]
 Overlap = Annotated[int, typer.Option("--overlap", help="Words that neighbouring passages share.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Count and skip bad input instead of stopping.")]
+FieldOption = Annotated[
+    list[str] | None,
+    typer.Option("--field", help="Metadata that filters may ask for, as year:integer or tags:text[]; once for each."),
+]
+FilterOption = Annotated[
+    str | None, typer.Option("--filter", help="Only documents for which this holds: \"year >= 2020 AND 'ml' IN tags\".")
+]
 CommitEvery = Annotated[int, typer.Option("--commit-every", min=1, help="Commit after this many documents.")]
 
 
@@ -41,3 +52,16 @@ def parsed_weights(given: str | None) -> dict[str, float] | None:
     if len(weights) < len(pairs):
         raise QueryError(f"--weights names a strand twice: {given!r}")
     return weights
+
+
+def parsed_fields(given: Sequence[str] | None, *, option: str = "--field") -> dict[str, str] | None:
+    """Returns {"year": "integer"} from ["year:integer"]."""
+    if given is None:
+        return None
+    pairs = [(name.strip(), type.strip()) for name, _, type in (part.rpartition(":") for part in given)]
+    for part, (name, type) in zip(given, pairs, strict=True):
+        if not name or not type:
+            raise QueryError(f"{option} takes name:type, as year:integer or tags:text[]; not {part!r}")
+    if len(fields := dict(pairs)) < len(pairs):
+        raise QueryError(f"{option} names a field twice: {', '.join(given)}")
+    return fields

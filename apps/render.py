@@ -98,5 +98,21 @@ def _info_rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for strand, identity in facts["encoders"].items():
         length = f", reads {identity['max_length']} tokens" if identity["max_length"] else ""
         yield f"{strand} encoder", f"{identity['name']} {identity['revision']} ({identity['activation']}{length})"
+    if facts["dense_index"] is not None:
+        found = [segment["dense"] for segment in facts["segments"] if segment["dense"]]
+        yield "dense search", "; ".join([f"{facts['dense_index']}", *_dense_searches(found)])
+    if facts["fields"]:
+        yield "fields", ", ".join(f"{name}:{type}" for name, type in facts["fields"].items())
     yield "postings", f"{facts['postings']:,}"
     yield "size", f"{facts['bytes'] / 1e6:,.1f} MB in {len(facts['segments'])} segment(s)"
+
+
+def _dense_searches(segments: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Yields what the segments' dense indexes are, each kind once, with the least recall measured when it was built."""
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    for facts in segments:
+        kinds.setdefault(facts["spec"], []).append(facts)
+    for spec, alike in kinds.items():
+        recalls = [point["recall"] for facts in alike for point in facts.get("effort", ()) if point["k"] == 10]
+        measured = f", recall@10 {min(recalls):.3f}" if recalls else ""
+        yield f"{spec} in {len(alike)} segment(s){measured or ', exact'}"

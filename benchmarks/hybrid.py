@@ -93,7 +93,7 @@ def _remembering(identities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _measure(retriever: Any, queries: Sequence[str], args: argparse.Namespace) -> dict[str, list[float]]:
     """Returns the median seconds of each query, by strand and fused; strands take turns, after a round of warm-up."""
-    from plait.index.segment import load_kernels
+    from plait.index.compiled import load_kernels
 
     load_kernels()
     systems = {**{name: (name,) for name in retriever.strands}, FUSED: retriever.strands}

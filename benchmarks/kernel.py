@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from plait.index import Layout, Snapshot, Writer, create, reference
 from plait.index.impacts import saturated
-from plait.index.segment import NONE_DEAD, Segment, load_kernels
+from plait.index.compiled import load_kernels
+from plait.index.segment import NONE_DEAD, Segment
 from plait.retriever import Document
 from vectors import SIAMESE_TERMS, Vectors, cached, scale, scifact
 

@@ -3,18 +3,23 @@
 `create` makes an index, `Writer` fills it, `Snapshot` searches it; `reference` defines what a sparse score is.
 """
 
-from .contract import CorruptError, Hits, Layout, LockedError, Row, StoreError
+from .contract import CorruptError, FilterError, Hits, Layout, LockedError, Row, StoreError
+from .fields import Field
 from .ranking import order, ranked
+from .selections import Selection
 from .snapshot import Snapshot
 from .store import create
 from .writer import Writer
 
 __all__ = [
     "CorruptError",
+    "Field",
+    "FilterError",
     "Hits",
     "Layout",
     "LockedError",
     "Row",
+    "Selection",
     "Snapshot",
     "StoreError",
     "Writer",

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 
 # One 32-bit term space: learned terms are vocabulary ids below, lexical terms are hashes above.
 LEXICAL_BASE = 2**20
@@ -28,6 +28,10 @@ class CorruptError(StoreError):
 
 class LockedError(StoreError):
     """Another writer holds the index."""
+
+
+class FilterError(ValueError):
+    """A filter that cannot be read, or asks what the declared columns cannot answer; the message shows where."""
 
 
 class StoredDocument(Protocol):
@@ -60,9 +64,9 @@ class Row(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """One strand's answer, best first: scores float32 (k,), positions int64 (k,)."""
+    """One strand's answer, best first: scores (k,), float64 of a sparse strand and float32 of the dense one; positions int64 (k,)."""
 
-    scores: NDArray[np.float32]
+    scores: NDArray[np.floating]
     positions: NDArray[np.int64]
 
 
@@ -76,13 +80,16 @@ class Layout:
         learned_scale: the learned weight that one step of an 8-bit impact stands for; 0 until the first segment sets
             it from the weights it sees.
         dim: dimensions of the dense vectors; 0 without a dense strand.
+        dense_index: how dense vectors are searched: "auto" chooses by the number of documents, "flat" scans all of them,
+            and a FAISS factory string ("IVF1024,SQ8") names what proposes the rows to score.
     """
 
-    window: int = 32768
+    window: int = 8192
     k1: float = 0.9
     b: float = 0.4
     learned_scale: float = 0.0
     dim: int = 0
+    dense_index: str = "auto"
 
     @property
     def scales(self) -> dict[str, float]:

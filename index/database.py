@@ -1,4 +1,4 @@
-"""plait.db: the one source of truth, and the only place that speaks SQL."""
+"""plait.db: the one source of truth, and, with `attributes` and `conditions`, the only place that speaks SQL."""
 
 from __future__ import annotations
 
@@ -6,38 +6,81 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from . import attributes
 from .contract import FORMAT, CorruptError, Row, StoredDocument, StoreError
 
 NAME = "plait.db"
 _APPLICATION = int.from_bytes(b"plit", "big")
 
+# Running totals and the next numbers to give out, so that no commit has to count: the last commit, living documents,
+# the sum of their lengths, the next position, the last segment's number.
+_COUNTERS = ("commit", "documents", "tokens", "position", "segment")
+
 _SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {FORMAT};
 CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE segment (
-  number INTEGER PRIMARY KEY, base INTEGER NOT NULL, size INTEGER NOT NULL, checksum TEXT NOT NULL
+  number INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, size INTEGER NOT NULL,
+  postings INTEGER NOT NULL, dead INTEGER NOT NULL, checksum TEXT NOT NULL
 );
 CREATE TABLE document (
   position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, text TEXT NOT NULL,
   metadata TEXT NOT NULL, parent TEXT, start INTEGER NOT NULL, digest BLOB NOT NULL, length INTEGER NOT NULL
 );
 CREATE INDEX document_parent ON document (parent) WHERE parent IS NOT NULL;
-CREATE TABLE tombstone (position INTEGER PRIMARY KEY);
+CREATE TABLE tombstone (position INTEGER PRIMARY KEY, buried INTEGER NOT NULL);
+CREATE INDEX tombstone_buried ON tombstone (buried);
 """
 
 
 class SegmentRow(NamedTuple):
-    """A line of the segment table."""
+    """A line of the segment table.
+
+    Attributes:
+        number: names the folder; never given twice.
+        first, last: the smallest and the largest position inside; the ranges of two segments never meet.
+        size: documents inside, deleted ones included.
+        postings: postings of the forward copy.
+        dead: how many of the documents are deleted.
+        checksum: of the manifest.
+    """
 
     number: int
-    base: int
+    first: int
+    last: int
     size: int
+    postings: int
+    dead: int
     checksum: str
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What stays the same as long as the segment's files do."""
+        return self.number, self.checksum
+
+
+class Totals(NamedTuple):
+    """What is counted along with every commit.
+
+    Attributes:
+        commit: rises with every transaction of a writer.
+        documents: how many live.
+        tokens: the sum of their lengths in lexical terms.
+    """
+
+    commit: int
+    documents: int
+    tokens: int
 
 
 def digest(document: StoredDocument) -> bytes:
@@ -64,7 +107,8 @@ def create(folder: Path) -> None:
     connection = sqlite3.connect(folder / NAME, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(_SCHEMA)
+        connection.executescript(_SCHEMA + attributes.SCHEMA)
+        connection.executemany("INSERT INTO counter VALUES (?, 0)", [(name,) for name in _COUNTERS])
     finally:
         connection.close()
 
@@ -110,7 +154,7 @@ def _pin(connection: sqlite3.Connection, folder: Path) -> None:
             f"{folder} has index format {version}; this plait reads format {FORMAT}: "
             f"use the plait that made it, or index again"
         )
-    connection.execute("SELECT max(number) FROM segment").fetchone()  # the first read fixes the snapshot
+    connection.execute("SELECT value FROM counter").fetchone()  # the first read fixes the snapshot
 
 
 def open_writer(folder: Path) -> sqlite3.Connection:
@@ -132,18 +176,39 @@ def put_setting(connection: sqlite3.Connection, key: str, value: Any) -> None:
 
 
 def segments(connection: sqlite3.Connection) -> list[SegmentRow]:
-    """Returns the committed segments by position."""
-    return [SegmentRow(*row) for row in connection.execute("SELECT * FROM segment ORDER BY base")]
+    """Returns the segments by position."""
+    return [SegmentRow(*row) for row in connection.execute("SELECT * FROM segment ORDER BY first")]
 
 
-def tombstones(connection: sqlite3.Connection) -> list[int]:
-    """Returns the positions of deleted documents."""
-    return [position for (position,) in connection.execute("SELECT position FROM tombstone ORDER BY position")]
+def tombstones(connection: sqlite3.Connection, row: SegmentRow, *, since: int = -1) -> NDArray[np.int64]:
+    """Returns the positions of a segment's deleted documents, those deleted after the commit `since`, ascending."""
+    sql = "SELECT position FROM tombstone WHERE position BETWEEN ? AND ?"
+    if since >= 0:  # the plus sign: by the index on `buried`, few lines, not by the range
+        sql = "SELECT position FROM tombstone WHERE buried > ? AND +position BETWEEN ? AND ?"
+    found = connection.execute(sql, (row.first, row.last) if since < 0 else (since, row.first, row.last))
+    return np.sort(np.fromiter((position for (position,) in found), np.int64))
 
 
-def totals(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Returns how many documents live, and the sum of their lengths in lexical terms."""
-    return connection.execute("SELECT count(*), coalesce(sum(length), 0) FROM document").fetchone()
+def totals(connection: sqlite3.Connection) -> Totals:
+    """Returns the running totals."""
+    return Totals(*(_counter(connection, name) for name in Totals._fields))
+
+
+def begin(connection: sqlite3.Connection) -> None:
+    """Begins a writer's transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    _advance(connection, "commit", 1)
+
+
+def _counter(connection: sqlite3.Connection, name: str) -> int:
+    return connection.execute("SELECT value FROM counter WHERE name = ?", (name,)).fetchone()[0]
+
+
+def _advance(connection: sqlite3.Connection, name: str, by: int) -> int:
+    """Adds to a counter and returns what it was before."""
+    before = _counter(connection, name)
+    connection.execute("UPDATE counter SET value = ? WHERE name = ?", (before + by, name))
+    return before
 
 
 def ids_at(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, str]:
@@ -186,26 +251,69 @@ def all_ids(connection: sqlite3.Connection) -> Iterator[str]:
         yield identifier
 
 
+def by_id(connection: sqlite3.Connection, first: int, last: int, expected: int) -> NDArray[np.int64]:
+    """Returns the positions of living documents by id, ascending: at least those from `first` to `last`.
+
+    Args:
+        connection: to the database.
+        first: the smallest position.
+        last: the largest.
+        expected: about how many there are; a large part of the index is read in the order of its index of ids.
+    """
+    if 4 * expected >= totals(connection).documents:
+        found = connection.execute("SELECT position FROM document ORDER BY id")
+    else:  # the plus sign: sorted, not looked for in the index of all ids
+        sql = "SELECT position FROM document WHERE position BETWEEN ? AND ? ORDER BY +id"
+        found = connection.execute(sql, (first, last))
+    return np.fromiter((position for (position,) in found), np.int64)
+
+
 def bury(connection: sqlite3.Connection, positions: Iterable[int]) -> int:
-    """Deletes documents: their rows go, their positions become tombstones. Returns how many."""
-    buried = [(position,) for position in positions]
-    connection.executemany("DELETE FROM document WHERE position = ?", buried)
-    connection.executemany("INSERT OR IGNORE INTO tombstone VALUES (?)", buried)
+    """Deletes living documents: their rows go, their positions become tombstones. Returns how many."""
+    buried = sorted(positions)
+    if not buried:
+        return 0
+    sql = "SELECT coalesce(sum(length), 0) FROM document WHERE position IN (SELECT value FROM json_each(?))"
+    (tokens,) = connection.execute(sql, (json.dumps(buried),)).fetchone()
+    connection.executemany("DELETE FROM document WHERE position = ?", [(position,) for position in buried])
+    commit = _counter(connection, "commit")
+    connection.executemany("INSERT INTO tombstone VALUES (?, ?)", [(position, commit) for position in buried])
+    for row in segments(connection):
+        if dead := bisect_right(buried, row.last) - bisect_left(buried, row.first):
+            connection.execute("UPDATE segment SET dead = dead + ? WHERE number = ?", (dead, row.number))
+    _advance(connection, "documents", -len(buried))
+    _advance(connection, "tokens", -tokens)
     return len(buried)
 
 
 def insert_documents(
-    connection: sqlite3.Connection, base: int, documents: Sequence[StoredDocument], lengths: Sequence[int]
-) -> None:
-    """Inserts documents at base, base + 1, ...; a live document with the same id is replaced."""
+    connection: sqlite3.Connection, documents: Sequence[StoredDocument], lengths: Sequence[int]
+) -> int:
+    """Inserts documents at new positions, in a row, and returns the first; one with a known id replaces the older."""
     bury(connection, positions_of(connection, (d.id for d in documents)).values())
+    first = _advance(connection, "position", len(documents))
     rows = (
-        (base + i, d.id, d.title, d.text, json.dumps(dict(d.metadata)), d.parent, d.start, digest(d), lengths[i])
+        (first + i, d.id, d.title, d.text, json.dumps(dict(d.metadata)), d.parent, d.start, digest(d), lengths[i])
         for i, d in enumerate(documents)
     )
     connection.executemany("INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    attributes.insert(connection, ((first + i, d.id, d.metadata) for i, d in enumerate(documents)))
+    _advance(connection, "documents", len(documents))
+    _advance(connection, "tokens", sum(lengths))
+    return first
+
+
+def new_number(connection: sqlite3.Connection) -> int:
+    """Returns a number that no segment ever had."""
+    return _advance(connection, "segment", 1) + 1
 
 
 def insert_segment(connection: sqlite3.Connection, row: SegmentRow) -> None:
     """Adds a segment."""
-    connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?)", row)
+    connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def remove_segment(connection: sqlite3.Connection, row: SegmentRow) -> None:
+    """Removes a segment and the tombstones of its documents: another one holds those that live."""
+    connection.execute("DELETE FROM segment WHERE number = ?", (row.number,))
+    connection.execute("DELETE FROM tombstone WHERE position BETWEEN ? AND ?", (row.first, row.last))

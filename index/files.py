@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,13 @@ from numpy.typing import NDArray
 
 from .contract import FORMAT, CorruptError, StoreError
 
+try:
+    import fcntl
+except ImportError:  # Windows: a file that somebody has open cannot be removed, which is all that is asked here
+    fcntl = None
+
 MANIFEST = "manifest.json"
+READ_BYTES = 1 << 20  # arrays up to this size are read instead of mapped: an index of many segments has many files
 _CHUNK = 1 << 22
 
 
@@ -50,12 +57,50 @@ def write_array(path: Path, values: NDArray[Any]) -> None:
         np.lib.format.write_array(handle, np.ascontiguousarray(values), allow_pickle=False)
 
 
+class Growing:
+    """An .npy file that is written a part at a time, and whose shape is known from the start.
+
+    Args:
+        path: the file.
+        shape: of the whole array.
+        dtype: of its values.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+        self.dtype = dtype
+        self._missing = int(np.prod(shape))
+        self._handle = path.open("wb")
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._handle, header)
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Appends rows."""
+        self._missing -= values.size
+        self._handle.write(np.ascontiguousarray(values, self.dtype).data)
+
+    def __enter__(self) -> Growing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._handle.close()
+        if kind is None and self._missing:
+            raise ValueError(f"{self._missing} values were announced and not written")
+
+
 def read_array(path: Path) -> NDArray[Any]:
-    """Returns a .npy array, mapped read-only."""
+    """Returns a .npy array, read-only; a large one is mapped, which keeps a file open for as long."""
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        mode = "r" if path.stat().st_size > READ_BYTES else None
+        return read_only(np.load(path, mmap_mode=mode, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise CorruptError(f"{path} cannot be read as an array: {error}") from error
+
+
+def read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """Returns a plain view that cannot be written through: one type for the kernels, wherever an array comes from."""
+    view = np.asarray(values).view()
+    view.flags.writeable = False
+    return view
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> str:
@@ -71,11 +116,72 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> str:
     return checksum(manifest)
 
 
+def hold(folder: Path) -> int:
+    """Returns a file descriptor; as long as it is open, nobody removes the folder. The end of a process closes it.
+
+    Raises:
+        CorruptError: the folder has no manifest, or is being removed.
+    """
+    path = folder / MANIFEST
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    if fcntl is None:
+        return handle
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise _missing(path) from error
+    except OSError:
+        pass  # a file system without locks: there no writer gets one either, and nothing is ever removed
+    return handle
+
+
+def remove_unused(folder: Path) -> bool:
+    """Removes a folder unless somebody holds it; returns whether it is gone."""
+    manifest = folder / MANIFEST
+    handle = -1
+    try:
+        if manifest.exists():
+            handle = _only_holder(manifest)
+            manifest.unlink()  # first, so that nobody takes hold of what is half removed
+        shutil.rmtree(folder)
+    except OSError:
+        return not folder.exists()
+    finally:
+        if handle >= 0:
+            os.close(handle)
+    return True
+
+
+def _only_holder(path: Path) -> int:
+    """Returns a descriptor that locks everybody else out, where the system has such locks (else -1).
+
+    Raises:
+        OSError: somebody holds the file.
+    """
+    if fcntl is None:
+        return -1
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _missing(path: Path) -> CorruptError:
+    return CorruptError(f"{path} is missing: the index has lost a segment; restore it from a copy or index again")
+
+
 def read_manifest(folder: Path, expected: str) -> dict[str, Any]:
     """Returns a folder's manifest after checking it, and the sizes of the files it names."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise CorruptError(f"{path} is missing: the index has lost a segment; restore it from a copy or index again")
+        raise _missing(path)
     if checksum(path) != expected:
         raise CorruptError(f"{path} does not match the checksum in plait.db")
     manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 STEPS = 255
+SUM_BITS = 31  # a sum of integer weight x impact stays below 2 ** 31
 
 
 def saturated(
@@ -33,6 +36,23 @@ def step_for(weights: NDArray[np.floating]) -> float:
     """Returns the step that lets the largest of these weights, and a quarter more, fit into 8 bits."""
     largest = float(weights.max()) if weights.size else 0.0
     return (largest * 1.25 or 1.0) / STEPS
+
+
+def integer_weights(weights: NDArray[np.floating]) -> tuple[NDArray[np.uint32], float]:
+    """Returns weights as whole numbers of a unit, uint32, and the unit, a power of two.
+
+    The unit is the smallest for which no sum of weight x impact reaches 2 ** 31, so weights are rounded by less than a
+    float32 sum of as many terms would be, and sums are exact whatever their order.
+    """
+    total = float(np.sum(weights, dtype=np.float64)) * STEPS
+    if total <= 0:
+        return np.zeros(weights.size, np.uint32), 1.0
+    unit = 2.0 ** (math.frexp(total)[1] - SUM_BITS)
+    whole = np.rint(np.asarray(weights, np.float64) / unit)
+    if whole.sum() * STEPS >= 2**SUM_BITS:  # rounding carried it over
+        unit *= 2
+        whole = np.rint(np.asarray(weights, np.float64) / unit)
+    return whole.astype(np.uint32), unit
 
 
 def idf(frequencies: NDArray[np.int64], documents: int) -> NDArray[np.float32]:

@@ -1,20 +1,43 @@
 """Compiled twins of `reference`: exact top-k, term at a time inside windows of documents.
 
-Windows are visited by descending upper bound and left when no window can still hold a better document. Scores are
-float32 sums in ascending order of terms, so they equal the reference bit for bit. A score's bits and the rank of the
-document's id make one 64-bit key whose order is the order of the ranking; ties need no second look.
+Windows are visited by descending upper bound and left when none can still hold a better document. The threshold comes
+from a histogram of the sums kept so far: at least k of them lie at or above it, always, so nothing that belongs to the
+answer is dropped, ties included; those are settled at the end. Sums are integers: the order of terms is free.
 
-Slices, not signed indices into the whole array, let the inner loops compile to plain loads. Accumulators have room
-for every uint16 offset, so a damaged file cannot make a kernel write outside them.
+Unsigned indices let the inner loops compile to plain loads. Ranges are cut where their array ends and accumulators have
+room for every uint16 offset: a damaged file cannot make a kernel read or write elsewhere.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-BLOCK = 128
+BLOCK = 64
 ROOM = 65536
+BUCKETS = 2048
+AHEAD = 2  # cells: while one is added, a later one is fetched
+LINES = 6  # cache lines fetched of a cell: from there on the processor's own prefetcher has seen where things go
+
+
+@intrinsic
+def _fetch(typing, array, index):
+    """Asks for the cache line of array[index]; never faults, whatever the index."""
+
+    def code(context, builder, signature, arguments):
+        made = context.make_array(signature.args[0])(context, builder, arguments[0])
+        byte = ir.IntType(8).as_pointer()
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        address = builder.bitcast(builder.gep(made.data, [arguments[1]]), byte)
+        builder.call(function, [address, flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), code
 
 
 @njit(nogil=True, cache=True)
@@ -29,12 +52,6 @@ def _row(terms, term):
     return low if low < terms.size and terms[low] == term else -1
 
 
-@njit(nogil=True, cache=True, boundscheck=False)
-def _add(accumulator, offsets, impacts, weight):
-    for i in range(offsets.shape[0]):
-        accumulator[offsets[i]] += weight * np.float32(impacts[i])
-
-
 @njit(nogil=True, cache=True)
 def _maximum(values):
     largest = values[0]
@@ -44,142 +61,234 @@ def _maximum(values):
 
 
 @njit(nogil=True, cache=True)
-def _keep_best(keys, size, k):
-    """Moves the k largest of keys[:size] to the front and returns the smallest of them (quickselect)."""
-    low, high = 0, size - 1
-    while low < high:
-        pivot = keys[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while keys[i] > pivot:
-                i += 1
-            while keys[j] < pivot:
-                j -= 1
-            if i <= j:
-                keys[i], keys[j] = keys[j], keys[i]
-                i += 1
-                j -= 1
-        if k - 1 <= j:
-            high = j
-        elif k - 1 >= i:
-            low = i
-        else:
-            break
-    return keys[k - 1]
+def _impact(offsets, impacts, rows, stride, start, size, offset):
+    """Returns the impact of one document in one cell, 0 where it is not there."""
+    if size < 0:
+        at = start * stride + offset
+        return np.uint32(rows[at]) if offset < stride and at < rows.size else np.uint32(0)
+    inside = offsets[start : start + size]
+    at = start + _row(inside, offset)
+    return np.uint32(impacts[at]) if start <= at < impacts.size else np.uint32(0)
 
 
 @njit(nogil=True, cache=True)
-def _scan(bits, first, id_rank, alive, keys, size, k, least):
-    """Collects the keys of a window's documents that beat `least`; returns the new size and the new least key."""
-    threshold = np.uint32(least >> np.uint64(32))
-    for start in range(0, bits.size, BLOCK):
-        block = bits[start : start + BLOCK]
-        if _maximum(block) < threshold:
+def _cells(p_terms, p_cells, row_start, cell_window, cell_start, cell_max, terms, weights, bounds, starts, sizes):
+    """Fills, for each (window, term), where its cell starts and its size (-1 for a row, 0 for none); sums bounds."""
+    last = cell_window.size
+    for t in range(terms.size):
+        row = _row(p_terms, terms[t])
+        if row < 0:
             continue
-        for i in range(block.size):
-            if block[i] < threshold or block[i] == 0:
+        held, weight = np.int64(row_start[row]), np.int64(weights[t])
+        for cell in range(p_cells[row], min(np.int64(p_cells[row + 1]), last)):
+            size = np.int64(cell_start[cell + 1]) - np.int64(cell_start[cell])
+            w = cell_window[cell]
+            if w < bounds.size:
+                bounds[w] += weight * cell_max[cell]
+                starts[w, t] = cell_start[cell] if size > 0 else held
+                sizes[w, t] = size if size > 0 else -1
+            held += size == 0
+
+
+@njit(nogil=True, cache=True)
+def _fetch_cell(offsets, impacts, rows, stride, start, size):
+    if size > 0:
+        for line in range(min(LINES, (size >> 5) + 1)):
+            _fetch(offsets, start + 32 * line)
+        for line in range(min(LINES, (size >> 6) + 1)):
+            _fetch(impacts, start + 64 * line)
+    elif size < 0:
+        for line in range(LINES):
+            _fetch(rows, start * stride + 64 * line)
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def _fill(sums, offsets, impacts, rows, stride, starts, sizes, weights, length):
+    """Sums up one window: sums[:length] from its cells."""
+    for i in range(np.uintp(length)):
+        sums[i] = np.uint32(0)
+    pending, before = np.int64(-1), np.uint32(0)
+    last, limit = min(offsets.size, impacts.size), rows.size - length
+    for t in range(starts.size):
+        if t + AHEAD < starts.size:
+            _fetch_cell(offsets, impacts, rows, stride, starts[t + AHEAD], sizes[t + AHEAD])
+        weight = weights[t]
+        if sizes[t] > 0:
+            for p in range(np.uintp(min(starts[t], last)), np.uintp(min(starts[t] + sizes[t], last))):
+                sums[offsets[p]] += weight * np.uint32(impacts[p])
+        elif sizes[t] < 0 and starts[t] * stride <= limit:
+            # Two rows are added in one pass: half the traffic on the sums.
+            if pending < 0:
+                pending, before = starts[t] * stride, weight
                 continue
-            document = first + start + i
-            key = (np.uint64(block[i]) << np.uint64(32)) | np.uint64(id_rank[document])
-            if key <= least or (alive.size and not alive[document]):
-                continue
-            keys[size] = key
-            size += 1
-            if size == keys.size:
-                least = _keep_best(keys, size, k)
-                threshold = np.uint32(least >> np.uint64(32))
-                size = k
-    return size, least
+            one, two = np.uintp(pending), np.uintp(starts[t] * stride)
+            for i in range(np.uintp(length)):
+                sums[i] += before * np.uint32(rows[one + i]) + weight * np.uint32(rows[two + i])
+            pending = np.int64(-1)
+    if pending >= 0:
+        for i in range(np.uintp(length)):
+            sums[i] += before * np.uint32(rows[np.uintp(pending) + i])
+
+
+@njit(nogil=True, cache=True)
+def _grown(kept, size, least):
+    """Returns room for more: the kept sums that still count, in an array at least half empty."""
+    to = 0
+    for i in range(size):
+        if (kept[i] >> np.uint64(32)) >= least:
+            kept[to] = kept[i]
+            to += 1
+    if 2 * to <= kept.size:
+        return kept, to
+    wider = np.empty(2 * kept.size, np.uint64)
+    wider[:to] = kept[:to]
+    return wider, to
+
+
+@njit(nogil=True, cache=True)
+def _ranking(kept, id_rank, k):
+    """Returns the k best of (sum << 32 | document), by sum, then rank of the id, both descending: a radix sort."""
+    size = kept.size
+    other = np.empty(size, np.uint64)
+    counts = np.empty(2049, np.int64)
+    for shift in (32, 43, 54):
+        counts[:] = 0
+        for i in range(size):
+            counts[2047 - ((kept[i] >> np.uint64(shift)) & np.uint64(2047)) + 1] += 1
+        if counts[1:].max() == size:
+            continue
+        for b in range(2048):
+            counts[b + 1] += counts[b]
+        for i in range(size):
+            b = 2047 - ((kept[i] >> np.uint64(shift)) & np.uint64(2047))
+            other[counts[b]] = kept[i]
+            counts[b] += 1
+        kept, other = other, kept
+    start = 0
+    while start < min(k, size):
+        end = start + 1
+        while end < size and (kept[end] >> np.uint64(32)) == (kept[start] >> np.uint64(32)):
+            end += 1
+        if end - start > 1:
+            ranks = np.empty(end - start, np.int64)
+            for i in range(start, end):
+                ranks[i - start] = -np.int64(id_rank[kept[i] & np.uint64(0xFFFFFFFF)])
+            kept[start:end] = kept[start:end][np.argsort(ranks)]
+        start = end
+    return kept[:k]
 
 
 @njit(nogil=True, cache=True)
 def search(
-    p_terms, frequency, p_cells, cell_window, cell_start, cell_max, offsets, impacts, id_rank, by_rank, p_window,
-    terms, weights, k, alive, accumulator,
+    p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, id_rank,
+    p_shape, terms, weights, k, alive, exactness, sums,
 ):  # fmt: skip
-    """Returns the k best (scores float32, documents int64); see `reference.search`.
+    """Returns the k best (sums uint32, documents int64); see `reference.search`.
 
-    `accumulator` is float32 (ROOM,), scratch space of the calling thread. `k` is at least 1.
+    `sums` is uint32 (ROOM,), scratch space of the calling thread. `k` is at least 1. With an exactness below 1 windows
+    are left out whose bound, times it, does not reach the threshold.
     """
-    window, n = p_window[0], id_rank.size
-    n_windows = (n + window - 1) // window
-    bounds = np.zeros(n_windows, np.float64)
-    cell_of = np.full((terms.size, n_windows), -1, np.int64)
-    for t in range(terms.size):
-        row = _row(p_terms, terms[t])
-        if row < 0:
-            continue
-        for cell in range(p_cells[row], p_cells[row + 1]):
-            w = cell_window[cell]
-            if w < n_windows:
-                bounds[w] += np.float64(weights[t]) * cell_max[cell]
-                cell_of[t, w] = cell
-    k = min(k, n)
-    keys = np.empty(2 * k + 62, np.uint64)
-    size, least = 0, np.uint64(0)
+    window, stride, n = p_shape[0], p_shape[1], id_rank.size
+    n_windows, n_terms = (n + window - 1) // window, terms.size
+    bounds = np.zeros(n_windows, np.int64)
+    starts, sizes = np.empty((n_windows, n_terms), np.int64), np.zeros((n_windows, n_terms), np.int64)
+    _cells(p_terms, p_cells, row_start, cell_window, cell_start, cell_max, terms, weights, bounds, starts, sizes)
+    shift, largest = np.int64(0), bounds.max() if n_windows else 0
+    while (largest >> shift) >= BUCKETS:
+        shift += 1
+    histogram = np.zeros(BUCKETS + 1, np.int64)
+    kept, size = np.empty(max(1024, 2 * k), np.uint64), 0
+    bucket, above, least = 0, 0, np.uint32(1)  # `above` of the sums kept lie in `bucket` or higher
     for w in np.argsort(-bounds):
-        # A float32 sum may round above the exact bound; the factor covers it.
-        if bounds[w] == 0 or np.float32(bounds[w] * 1.00001) < _score(least):
+        if bounds[w] * exactness < least:
             break
-        length = min(window, n - w * window)
-        accumulator[:length] = 0
-        for t in range(terms.size):
-            cell = cell_of[t, w]
-            if cell >= 0:
-                a, b = cell_start[cell], cell_start[cell + 1]
-                _add(accumulator, offsets[a:b], impacts[a:b], weights[t])
-        bits = accumulator[:length].view(np.uint32)
-        size, least = _scan(bits, w * window, id_rank, alive, keys, size, k, least)
-        if size >= k:  # tighten before the next window's bound is tested
-            least = max(least, _keep_best(keys, size, k))
-            size = k
-    best = np.sort(keys[:size])[::-1][:k]
-    scores = (best >> np.uint64(32)).astype(np.uint32).view(np.float32)
+        first = w * window
+        length = min(window, n - first)
+        if alive.size and _maximum(alive[first : first + length]) == 0:
+            continue
+        _fill(sums, offsets, impacts, rows, stride, starts[w], sizes[w], weights, length)
+        for s in range(0, length, BLOCK):
+            block = sums[s : min(s + BLOCK, length)]
+            if _maximum(block) < least:
+                continue
+            for i in range(block.size):
+                value = block[i]
+                if value < least or (alive.size and not alive[first + s + i]):
+                    continue
+                if size == kept.size:
+                    kept, size = _grown(kept, size, least)
+                kept[size] = (np.uint64(value) << np.uint64(32)) | np.uint64(first + s + i)
+                size += 1
+                b = min(np.int64(value) >> shift, BUCKETS)
+                histogram[b] += 1
+                if b >= bucket:
+                    above += 1
+                    while above - histogram[bucket] >= k:
+                        above -= histogram[bucket]
+                        bucket += 1
+                        least = np.uint32(bucket << shift)
+    kept, size = _grown(kept, size, least)
+    best = _ranking(kept[:size], id_rank, k)
+    found = np.empty(best.size, np.uint32)
     documents = np.empty(best.size, np.int64)
     for i in range(best.size):
-        documents[i] = by_rank[best[i] & np.uint64(0xFFFFFFFF)]
-    return scores, documents
+        found[i] = np.uint32(best[i] >> np.uint64(32))
+        documents[i] = np.int64(best[i] & np.uint64(0xFFFFFFFF))
+    return found, documents
 
 
 @njit(nogil=True, cache=True)
-def _score(key):
-    return np.array([np.uint32(key >> np.uint64(32))], np.uint32).view(np.float32)[0]
+def search_many(
+    p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, id_rank,
+    p_shape, queries, terms, weights, k, alive, exactness, sums,
+):  # fmt: skip
+    """Returns (ends int64, sums uint32, documents int64) of many queries, one after the other.
+
+    Query i has the terms and weights from queries[i] up to queries[i + 1], and its answer ends at ends[i].
+    """
+    n = queries.size - 1
+    ends = np.zeros(n, np.int64)
+    room = n * min(k, id_rank.size)
+    all_sums, all_documents = np.empty(room, np.uint32), np.empty(room, np.int64)
+    end = 0
+    for i in range(n):
+        a, b = queries[i], queries[i + 1]
+        found, documents = search(
+            p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows,
+            id_rank, p_shape, terms[a:b], weights[a:b], k, alive, exactness, sums,
+        )  # fmt: skip
+        all_sums[end : end + found.size] = found
+        all_documents[end : end + found.size] = documents
+        end += found.size
+        ends[i] = end
+    return ends, all_sums[:end], all_documents[:end]
 
 
 @njit(nogil=True, cache=True)
 def lookup(
-    p_terms,
-    frequency,
-    p_cells,
-    cell_window,
-    cell_start,
-    cell_max,
-    offsets,
-    impacts,
-    id_rank,
-    by_rank,
-    p_window,
-    terms,
-    documents,
-):
+    p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, id_rank,
+    p_shape, terms, documents,
+):  # fmt: skip
     """Returns impacts uint8 (len(documents), len(terms)); see `reference.lookup`."""
     found = np.zeros((documents.size, terms.size), np.uint8)
-    window = p_window[0]
-    cell_of = np.empty((id_rank.size + window - 1) // window, np.int64)
+    window, stride = p_shape[0], p_shape[1]
+    n_windows = (id_rank.size + window - 1) // window
+    starts, sizes = np.empty(n_windows, np.int64), np.empty(n_windows, np.int64)
+    last = cell_window.size
     for t in range(terms.size):
         row = _row(p_terms, terms[t])
         if row < 0:
             continue
-        cell_of[:] = -1
-        for cell in range(p_cells[row], p_cells[row + 1]):
-            if cell_window[cell] < cell_of.size:
-                cell_of[cell_window[cell]] = cell
+        sizes[:] = 0
+        held = np.int64(row_start[row])
+        for cell in range(p_cells[row], min(np.int64(p_cells[row + 1]), last)):
+            size = np.int64(cell_start[cell + 1]) - np.int64(cell_start[cell])
+            if cell_window[cell] < n_windows:
+                starts[cell_window[cell]] = cell_start[cell] if size > 0 else held
+                sizes[cell_window[cell]] = size if size > 0 else -1
+            held += size == 0
         for d in range(documents.size):
-            cell = cell_of[documents[d] // window]
-            if cell < 0:
-                continue
-            a, b = cell_start[cell], cell_start[cell + 1]
-            at = _row(offsets[a:b], documents[d] % window)
-            if at >= 0:
-                found[d, t] = impacts[a + at]
+            w = documents[d] // window
+            if sizes[w]:
+                found[d, t] = _impact(offsets, impacts, rows, stride, starts[w], sizes[w], documents[d] % window)
     return found

@@ -2,7 +2,9 @@
 
 Postings are sorted by term, then window, then document. A *cell* is one term's postings inside one window of
 documents: it has a start pointer and a maximal impact, and only cells that hold something are stored, so a term that
-occurs once costs one cell. A posting is 3 bytes: a uint16 offset inside its window and a uint8 impact.
+occurs once costs one cell. A posting is 3 bytes: a uint16 offset inside its window and a uint8 impact. A cell that
+more than a fifth of its window's documents are in is kept as a row instead, an impact for every document: no larger in
+sum, added several documents at a time, and looked into at once.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from .impacts import saturated
 
+ROW_SHARE = 5  # a cell with more than 1 / ROW_SHARE of a window's documents becomes a row
 
 class Forward(NamedTuple):
     """Documents -> terms: the copy that segments are built, merged and explained from.
@@ -46,27 +49,29 @@ class Postings(NamedTuple):
         terms: uint32 (T,), ascending.
         frequency: uint32 (T,), documents whose own text holds the term.
         cells: uint32 (T + 1,), where each term's cells begin.
+        row_start: uint32 (T + 1,), how many cells before each term's first are kept as rows.
         cell_window: uint16 (C,), the window of a cell.
-        cell_start: uint32 (C + 1,), where each cell's postings begin.
+        cell_start: uint32 (C + 1,), where each cell's postings begin; a cell without any is kept as a row.
         cell_max: uint8 (C,), the largest impact inside a cell.
         offsets: uint16 (P,), document minus the window's first document.
         impacts: uint8 (P,).
+        rows: uint8 (R * stride,), an impact for every document of a window, 0 where it lacks the term.
         id_rank: uint32 (n,), each document's place in ascending order of external ids: ties are broken by it.
-        by_rank: uint32 (n,), the inverse of id_rank.
-        window: int64 (1,), documents to a window.
+        shape: int64 (2,), documents to a window, and the stride: bytes to a row.
     """
 
     terms: NDArray[np.uint32]
     frequency: NDArray[np.uint32]
     cells: NDArray[np.uint32]
+    row_start: NDArray[np.uint32]
     cell_window: NDArray[np.uint16]
     cell_start: NDArray[np.uint32]
     cell_max: NDArray[np.uint8]
     offsets: NDArray[np.uint16]
     impacts: NDArray[np.uint8]
+    rows: NDArray[np.uint8]
     id_rank: NDArray[np.uint32]
-    by_rank: NDArray[np.uint32]
-    window: NDArray[np.int64]
+    shape: NDArray[np.int64]
 
     @property
     def size(self) -> int:
@@ -91,6 +96,11 @@ def impacts_of(forward: Forward, base: int, average: float, k1: float, b: float)
     return impacts
 
 
+def stride_of(documents: int, window: int) -> int:
+    """Returns the bytes of a row: a window's documents, or all there are."""
+    return max(1, min(documents, window))
+
+
 def invert(forward: Forward, impacts: NDArray[np.uint8], id_rank: NDArray[np.uint32], window: int) -> Postings:
     """Returns the postings of a forward copy whose impacts are given."""
     order = np.argsort(forward.terms, kind="stable")
@@ -99,23 +109,27 @@ def invert(forward: Forward, impacts: NDArray[np.uint8], id_rank: NDArray[np.uin
     new_cell = np.ones(order.size, bool)
     new_cell[1:] = (terms[1:] != terms[:-1]) | (windows[1:] != windows[:-1])
     first = np.flatnonzero(new_cell)
-    cell_terms = terms[first]
+    cell_terms, counts = terms[first], np.diff(np.append(first, order.size))
     term_at = np.flatnonzero(np.append(True, cell_terms[1:] != cell_terms[:-1])) if first.size else first
-    ordered = impacts[order]
-    by_rank = np.empty_like(id_rank)
-    by_rank[id_rank] = np.arange(id_rank.size, dtype=np.uint32)
+    ordered, offsets = impacts[order], documents - windows * np.uint32(window)
+    stride = stride_of(forward.size, window)
+    as_row = counts * ROW_SHARE > stride
+    in_row = np.repeat(as_row, counts)
+    rows = np.zeros((int(as_row.sum()), stride), np.uint8)
+    rows[np.repeat(np.cumsum(as_row) - 1, counts)[in_row], offsets[in_row]] = ordered[in_row]
     return Postings(
         terms=cell_terms[term_at],
         frequency=_frequency(forward.literal[order], first[term_at]),
         cells=np.append(term_at, first.size).astype(np.uint32),
+        row_start=np.append(0, np.cumsum(as_row))[np.append(term_at, first.size)].astype(np.uint32),
         cell_window=windows[first].astype(np.uint16),
-        cell_start=np.append(first, order.size).astype(np.uint32),
+        cell_start=np.append(0, np.cumsum(np.where(as_row, 0, counts))).astype(np.uint32),
         cell_max=np.maximum.reduceat(ordered, first) if first.size else ordered,
-        offsets=(documents - windows * np.uint32(window)).astype(np.uint16),
-        impacts=ordered,
+        offsets=offsets[~in_row].astype(np.uint16),
+        impacts=ordered[~in_row],
+        rows=rows.ravel(),
         id_rank=id_rank,
-        by_rank=by_rank,
-        window=np.array([window], np.int64),
+        shape=np.array([window, stride], np.int64),
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
+import os
 import threading
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import files, reference
+from . import approximate, files, reference
+from .compiled import inverted, kernels, sums_of
 from .contract import LEXICAL_BASE, Layout
 from .database import SegmentRow
-from .dense import DenseSegment, write_flat
-from .postings import Forward, Postings, impacts_of, invert
-from .ranking import id_ranks
+from .dense import DenseSegment, write_dense
+from .positions import POSITIONS, SORTED, SORTED_ROWS, Positions, position_arrays
+from .postings import Forward, Postings, impacts_of
 
-DENSE = "dense.faiss"
 NONE_DEAD = np.empty(0, np.uint8)
 
 # Below this many postings the numpy search answers sooner than the compiler's runtime can be loaded (about 0.4 s).
@@ -29,15 +28,14 @@ COLD_POSTINGS = 20_000_000
 # A file set below this size is read through, and its checksums compared, whenever it is opened.
 VERIFIED_BYTES = 64 << 20
 
-_scratch = threading.local()
-
 
 def write_segment(
     folder: Path,
-    ids: Sequence[str],
     forward: Forward,
     vectors: NDArray[np.float32] | None,
     *,
+    positions: NDArray[np.int64],
+    id_rank: NDArray[np.uint32],
     average: float,
     layout: Layout,
 ) -> str:
@@ -45,44 +43,113 @@ def write_segment(
 
     Args:
         folder: must not exist.
-        ids: external ids, one a document.
         forward: the documents' terms.
         vectors: float32 (n, dim), or None without a dense strand.
+        positions: int64 (n,), each document's position.
+        id_rank: uint32 (n,), each document's place in ascending order of the external ids.
         average: the mean document length that lexical impacts are frozen with.
         layout: the index's settings.
     """
     folder.mkdir(parents=True)
+    for name, values in forward._asdict().items():
+        files.write_array(folder / f"forward_{name}.npy", values)
+    return seal_segment(folder, forward, vectors, positions=positions, id_rank=id_rank, average=average, layout=layout)
+
+
+def seal_segment(
+    folder: Path,
+    forward: Forward,
+    vectors: NDArray[np.float32] | None,
+    *,
+    positions: NDArray[np.int64],
+    id_rank: NDArray[np.uint32],
+    average: float,
+    layout: Layout,
+) -> str:
+    """Writes what `write_segment` does into a folder that has the forward copy already, and perhaps the vectors."""
+    forward = Forward(*map(files.read_only, forward))
     impacts = impacts_of(forward, LEXICAL_BASE, average, layout.k1, layout.b)
-    postings = invert(forward, impacts, id_ranks(ids), layout.window)
-    arrays = {**postings._asdict(), **{f"forward_{name}": values for name, values in forward._asdict().items()}}
-    for name, values in arrays.items():
+    postings = inverted(forward, impacts, id_rank, layout.window)
+    for name, values in {**postings._asdict(), **position_arrays(positions)}.items():
         files.write_array(folder / f"{name}.npy", values)
-    largest_norm = 0.0
+    facts = {"documents": forward.size, "dim": layout.dim, "average_length": average, "largest_norm": 0.0}
     if vectors is not None:
-        write_flat(vectors, folder / DENSE)
-        largest_norm = float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max(initial=0.0)))
-    facts = {"documents": forward.size, "dim": layout.dim, "average_length": average, "largest_norm": largest_norm}
+        facts["dense"] = write_dense(folder, vectors, layout.dense_index)
+        facts["largest_norm"] = float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max(initial=0.0)))
     written = files.write_manifest(folder, facts)
     files.sync_folder(folder.parent)
     return written
 
 
+def folder_of(index: Path, row: SegmentRow) -> Path:
+    """Returns the folder of a segment of an index."""
+    return index / "segments" / f"{row.number:06d}"
+
+
 class Segment:
-    """A committed segment, opened for reading.
+    """A committed segment, opened for reading. Its folder stays as long as anybody holds it.
+
+    Whoever makes a Segment holds it, others may `hold` it too, and each lets go with `release`; what nobody refers to
+    any more lets go by itself.
 
     Args:
         folder: where its files are.
-        row: what plait.db says of it: the position of its first document, its size, its manifest's checksum.
+        row: what plait.db says of it: its positions, its size, its manifest's checksum.
         verify: read every file and compare checksums; None does so for small segments.
+
+    Raises:
+        CorruptError: a file is missing, damaged or cut short.
     """
 
     def __init__(self, folder: Path, row: SegmentRow, *, verify: bool | None = None) -> None:
-        self.folder, self.row, self.base, self.size = folder, row, row.base, row.size
-        self.manifest = files.read_manifest(folder, row.checksum)
-        self.bytes = sum(facts["bytes"] for facts in self.manifest["files"].values())
-        if verify or (verify is None and self.bytes <= VERIFIED_BYTES):
-            files.verify_files(folder, self.manifest)
-        self.dense = DenseSegment(folder / DENSE, row.size, self.manifest["dim"]) if self.manifest["dim"] else None
+        self.folder, self.row, self.size = folder, row, row.size
+        self._holders, self._holding = 1, threading.Lock()
+        self._let_go = weakref.finalize(self, os.close, files.hold(folder))
+        try:
+            self.manifest = files.read_manifest(folder, row.checksum)
+            self.bytes = sum(facts["bytes"] for facts in self.manifest["files"].values())
+            if verify or (verify is None and self.bytes <= VERIFIED_BYTES):
+                files.verify_files(folder, self.manifest)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def hold(self) -> bool:
+        """Keeps the segment for one more holder; returns whether it was still held, and so can be."""
+        with self._holding:
+            self._holders += self._holders > 0
+            return self._holders > 0
+
+    def release(self) -> None:
+        """Lets go of the segment; the last one to do so closes its files."""
+        with self._holding:
+            self._holders -= 1
+            if self._holders:
+                return
+        for name in ("postings", "forward", "places", "dense"):
+            self.__dict__.pop(name, None)
+        self._let_go()
+
+    @cached_property
+    def dense(self) -> DenseSegment | None:
+        """The dense index, mapped at first use; None without a dense strand."""
+        dim = self.manifest["dim"]
+        return DenseSegment(self.folder, self.size, dim, self.manifest) if dim else None
+
+    @cached_property
+    def places(self) -> Positions:
+        """The translation between rows and positions."""
+        names = [name for name in (POSITIONS, SORTED, SORTED_ROWS) if f"{name}.npy" in self.manifest["files"]]
+        arrays = {name: files.read_array(self.folder / f"{name}.npy") for name in names}
+        return Positions(self.row.first, self.size, arrays)
+
+    def positions_of(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Returns the positions of rows, int64."""
+        return self.places.of_rows(rows)
+
+    def rows_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the rows of positions, int64; -1 where a position is not in this segment."""
+        return self.places.rows_of(positions)
 
     @cached_property
     def postings(self) -> Postings:
@@ -95,26 +162,75 @@ class Segment:
         return Forward(**{name: files.read_array(self.folder / f"forward_{name}.npy") for name in Forward._fields})
 
     def search(
-        self, terms: NDArray[np.uint32], weights: NDArray[np.float32], k: int, alive: NDArray[np.uint8] = NONE_DEAD
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Returns the k best (scores, documents) of this segment; see `reference.search`."""
+        self,
+        terms: NDArray[np.uint32],
+        weights: NDArray[np.uint32],
+        k: int,
+        alive: NDArray[np.uint8] = NONE_DEAD,
+        exactness: float = 1.0,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Returns the k best (sums, documents) of this segment; see `reference.search`, and `approximate`."""
         if not self.size:
-            return np.empty(0, np.float32), np.empty(0, np.int64)
-        if _kernels is None:
+            return np.empty(0, np.uint32), np.empty(0, np.int64)
+        if (compiled := kernels()) is None:
             return reference.search(self.postings, terms, weights, k, alive)
-        return _kernels.search(*self.postings, terms, weights, k, alive, _accumulator(_kernels.ROOM))
+        if exactness < 1:
+            return self._approximate(terms, weights, k, alive, exactness)
+        return compiled.search(*self.postings, terms, weights, k, alive, 1.0, sums_of(compiled.ROOM))
+
+    def search_batch(
+        self,
+        queries: Sequence[tuple[NDArray[np.uint32], NDArray[np.uint32]]],
+        k: int,
+        alive: NDArray[np.uint8] = NONE_DEAD,
+        exactness: float = 1.0,
+    ) -> list[tuple[NDArray[np.uint32], NDArray[np.int64]]]:
+        """Returns what `search` returns, for several (terms, weights), without coming back to Python in between."""
+        compiled = kernels()
+        if compiled is None or exactness < 1 or not self.size or not queries:
+            return [self.search(terms, weights, k, alive, exactness) for terms, weights in queries]
+        starts = np.cumsum([0, *(terms.size for terms, _ in queries)])
+        terms, weights = (np.concatenate(parts) for parts in zip(*queries, strict=True))
+        scratch = sums_of(compiled.ROOM)
+        ends, sums, rows = compiled.search_many(*self.postings, starts, terms, weights, k, alive, 1.0, scratch)
+        return list(zip(np.split(sums, ends[:-1]), np.split(rows, ends[:-1]), strict=True))
+
+    def _approximate(
+        self,
+        terms: NDArray[np.uint32],
+        weights: NDArray[np.uint32],
+        k: int,
+        alive: NDArray[np.uint8],
+        exactness: float,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Searches with the heavier terms, then sums all terms up for twice as many documents as are wanted."""
+        compiled, kept = kernels(), approximate.heavier(self.postings, terms, weights, exactness)
+        scratch = sums_of(compiled.ROOM)
+        _, rows = compiled.search(*self.postings, terms[kept], weights[kept], 2 * k, alive, exactness, scratch)
+        return self.best_of(terms, weights, k, rows)
+
+    def best_of(
+        self, terms: NDArray[np.uint32], weights: NDArray[np.uint32], k: int, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Returns the k best (sums, documents) among some rows; see `reference.search`."""
+        sums = (self.lookup(terms, rows) @ weights.astype(np.int64)).astype(np.uint32)
+        best = np.lexsort((self.postings.id_rank[rows], sums))[::-1][:k]
+        best = best[sums[best] > 0]
+        return sums[best], rows[best]
 
     def lookup(self, terms: NDArray[np.uint32], documents: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Returns the impacts of terms in documents; see `reference.lookup`."""
-        if _kernels is None:
+        if (compiled := kernels()) is None:
             return reference.lookup(self.postings, terms, documents)
-        return _kernels.lookup(*self.postings, terms, documents)
+        return compiled.lookup(*self.postings, terms, documents)
 
-    def literal_terms(self, documents: NDArray[np.int64]) -> NDArray[np.uint32]:
-        """Returns the terms that the texts of some documents hold, with repetitions."""
-        rows = [slice(*self.forward.starts[d : d + 2]) for d in documents.tolist()]
-        parts = [self.forward.terms[row][self.forward.literal[row] > 0] for row in rows]
-        return np.concatenate(parts) if parts else np.empty(0, np.uint32)
+    def literal_counts(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Returns how many of some rows hold each of `postings.terms` in their own text, uint32 (T,)."""
+        at = spans(self.forward.starts, rows)
+        terms, counts = np.unique(self.forward.terms[at][self.forward.literal[at] > 0], return_counts=True)
+        found = np.zeros(self.postings.terms.size, np.uint32)
+        found[np.searchsorted(self.postings.terms, terms)] = counts
+        return found
 
     def facts(self) -> dict[str, Any]:
         """Returns what `plait info` tells of a segment."""
@@ -123,48 +239,13 @@ class Segment:
             "documents": self.size,
             "postings": int(self.postings.impacts.size),
             "bytes": self.bytes,
+            "dense": self.manifest.get("dense"),
         }
 
 
-_kernels: Any = None
-
-
-def load_kernels() -> None:
-    """Loads the compiled kernels and runs each once, so that nobody waits for the compiler later."""
-    global _kernels
-    if _kernels is not None:
-        return
-    try:
-        from . import kernels
-    except RuntimeError:  # numba may write its cache neither beside the package nor in a home folder
-        from numba.core import config
-
-        folder = tempfile.mkdtemp(prefix="plait-kernels-")
-        setattr(config, "CACHE_DIR", folder)  # noqa: B010  # numba's settings are made at run time
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        from . import kernels
-    _warm(kernels)
-    _kernels = kernels
-
-
-def kernels_loaded() -> bool:
-    """Returns whether searches run compiled."""
-    return _kernels is not None
-
-
-def _warm(kernels: Any) -> None:
-    """Compiles (or loads from the cache) for the types that mapped files have: read-only arrays."""
-    one = np.ones(1, np.uint8)
-    forward = Forward(np.array([0, 1]), np.array([7], np.uint32), one, one, np.array([1], np.uint32))
-    postings = invert(forward, one, np.array([0], np.uint32), 1)
-    for values in postings:
-        values.flags.writeable = False
-    terms, weights = np.array([7], np.uint32), np.array([1], np.float32)
-    kernels.search(*postings, terms, weights, 1, NONE_DEAD, _accumulator(kernels.ROOM))
-    kernels.lookup(*postings, terms, np.zeros(1, np.int64))
-
-
-def _accumulator(room: int) -> NDArray[np.float32]:
-    if not hasattr(_scratch, "accumulator"):
-        _scratch.accumulator = np.empty(room, np.float32)
-    return _scratch.accumulator
+def spans(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the indices of all entries of some rows, where row r has starts[r] up to starts[r + 1]."""
+    counts = starts[rows + 1] - starts[rows]
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if ends.size else 0
+    return np.repeat(starts[rows] - (ends - counts), counts) + np.arange(total)

@@ -6,15 +6,42 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import database
-from .contract import TERM_BASE, Hits, Layout, Row, SparseStrand
-from .impacts import idf
-from .segment import COLD_POSTINGS, NONE_DEAD, Segment, kernels_loaded, load_kernels
+from . import attributes, database
+from .compiled import kernels_loaded, load_kernels
+from .conditions import condition
+from .contract import TERM_BASE, Hits, Layout, Row, SparseStrand, StoreError
+from .deleted import Deleted
+from .impacts import idf, integer_weights
+from .opening import opened
+from .parallel import cores, spread
+from .segment import COLD_POSTINGS, Segment
+from .selections import Selection, Selections, selection
+from .tokens import check_text
+
+Terms = NDArray[np.uint32]
+Rows = NDArray[np.int64]
+
+BATCH = 32  # queries that a thread answers without coming back to Python
+
+
+
+class Searched(NamedTuple):
+    """A segment, and which of its rows may be returned: `alive` as in `reference.search`, or the `few` there are."""
+
+    segment: Segment
+    alive: NDArray[np.uint8]
+    few: NDArray[np.int64] | None
+
+    def search(self, queries: Sequence[tuple[Terms, Terms]], k: int, exactness: float) -> list[tuple[Terms, Rows]]:
+        """Returns the k best (sums, rows) of each query."""
+        if self.few is None:
+            return self.segment.search_batch(queries, k, self.alive, exactness)
+        return [self.segment.best_of(terms, weights, k, self.few) for terms, weights in queries]
 
 
 class Snapshot:
@@ -39,29 +66,28 @@ class Snapshot:
         self._searches = 0
         database.check_is_index(folder)
         with database.explained(folder):
-            self._connection = database.open_reader(folder)
+            self._connection, self.segments = opened(folder, verify, older.segments if older is not None else ())
             try:
                 self.settings = database.settings(self._connection)
                 self.layout = Layout(**self.settings["layout"])
-                opened = {segment.row: segment for segment in older.segments} if older is not None else {}
-                self.segments = [
-                    opened.get(row) or Segment(folder / "segments" / f"{row.number:06d}", row, verify=verify)
-                    for row in database.segments(self._connection)
-                ]
-                self.documents, self.tokens = database.totals(self._connection)
-                dead = np.array(database.tombstones(self._connection), np.int64)
+                self.commit, self.documents, self.tokens = database.totals(self._connection)
+                self._deleted = self._deletions(older)
+                self.fields = attributes.fields(self._connection)
             except BaseException:
-                self._connection.close()
+                self._end()
                 raise
-        self._dead = [dead[(dead >= s.base) & (dead < s.base + s.size)] - s.base for s in self.segments]
-        self._alive = [_alive(s.size, d) for s, d in zip(self.segments, self._dead, strict=True)]
+        self._alive = [deleted.alive for deleted in self._deleted]
+        same = older is not None and older.commit == self.commit
+        self._selections = older._selections if older is not None and same else Selections()
 
     def close(self) -> None:
         """Lets go of the snapshot, as soon as nobody is inside it."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             if not self._users:
-                self._connection.close()
+                self._end()
 
     def __enter__(self) -> Snapshot:
         with self._lock:
@@ -72,7 +98,12 @@ class Snapshot:
         with self._lock:
             self._users -= 1
             if self._closed and not self._users:
-                self._connection.close()
+                self._end()
+
+    def _end(self) -> None:
+        self._connection.close()
+        for segment in self.segments:
+            segment.release()
 
     # Documents
 
@@ -103,6 +134,25 @@ class Snapshot:
         with self._lock, database.explained(self.folder):
             yield from list(database.all_ids(self._connection))
 
+    # Filters
+
+    def select(self, expression: str) -> Selection:
+        """Returns the documents that match a filter; asked again, it costs nothing.
+
+        Args:
+            expression: conditions over declared columns, as "year >= 2020 AND 'ml' IN tags"; see `filters`.
+
+        Raises:
+            FilterError: the expression cannot be read, or asks what the declared columns cannot answer.
+        """
+        found = self._selections.get(check_text(expression))
+        if found is None:
+            asked = condition(expression, self.fields)
+            with self._lock, database.explained(self.folder):
+                positions = attributes.select(self._connection, asked)
+            found = self._selections.put(expression, selection(self.segments, positions, self._selections))
+        return found
+
     # Sparse strands
 
     def terms(self, strand: SparseStrand, columns: NDArray[np.integer]) -> NDArray[np.uint32]:
@@ -112,35 +162,66 @@ class Snapshot:
     def idf(self, terms: NDArray[np.uint32]) -> NDArray[np.float32]:
         """Returns the inverse document frequency of terms over the documents that live in this snapshot."""
         frequencies = sum((s.postings.frequencies(terms) for s in self.segments), np.zeros(terms.size, np.int64))
-        return idf(frequencies - self._dead_frequencies(terms), self.documents)
+        gone = sum((deleted.frequencies(terms) for deleted in self._deleted), np.zeros(terms.size, np.int64))
+        return idf(frequencies - gone, self.documents)
 
     def sparse_search(
-        self, strand: SparseStrand, terms: NDArray[np.uint32], weights: NDArray[np.float32], k: int
+        self,
+        strand: SparseStrand,
+        terms: NDArray[np.uint32],
+        weights: NDArray[np.float32],
+        k: int,
+        *,
+        within: Selection | None = None,
+        exactness: float = 1.0,
     ) -> Hits:
-        """Returns the exact top k of sum of weight x impact, by score, then id, both descending.
+        """Returns the top k of sum of weight x impact, by score, then id, both descending.
 
         Args:
             strand: which strand's impacts; it decides what a step of an impact is worth.
             terms: uint32, ascending, distinct, in the shared space.
             weights: float32, not negative.
             k: how many are wanted, at least 1.
+            within: only these documents; they are chosen before anything is scored.
+            exactness: 1 finds the exact top k; less, above 0, may miss some of it and is faster (see `approximate`).
         """
-        weights = self._stepped(strand, weights)
-        self._warm_up()
-        found = [
-            (scores, documents + segment.base)
-            for segment, alive in zip(self.segments, self._alive, strict=True)
-            for scores, documents in [segment.search(terms, weights, k, alive)]
-        ]
-        if len(found) == 1:  # a segment's answer is in order already
-            return Hits(*found[0])
-        return self._merged(found, k)
+        return self.sparse_search_batch(strand, [(terms, weights)], k, within=within, exactness=exactness)[0]
+
+    def sparse_search_batch(
+        self,
+        strand: SparseStrand,
+        queries: Sequence[tuple[NDArray[np.uint32], NDArray[np.float32]]],
+        k: int,
+        *,
+        within: Selection | None = None,
+        exactness: float = 1.0,
+        threads: int | None = None,
+    ) -> list[Hits]:
+        """Returns `sparse_search` of every (terms, weights), computed on `threads` cores (None: on all there are)."""
+        if not 0 < exactness <= 1:
+            raise StoreError(f"exactness lies above 0 and is at most 1, which is exact; not {exactness!r}")
+        self._warm_up(len(queries))
+        searched = self._searched(within)
+        size = max(1, min(BATCH, -(-len(queries) // (4 * cores()))))
+        pieces = [queries[i : i + size] for i in range(0, len(queries), size)]
+
+        def answer(piece: Sequence[tuple[NDArray[np.uint32], NDArray[np.float32]]]) -> list[Hits]:
+            whole = [self._whole(strand, weights) for _, weights in piece]
+            asked = [(terms, steps) for (terms, _), (steps, _) in zip(piece, whole, strict=True)]
+            found = [(each.segment, each.search(asked, k, exactness)) for each in searched]
+            units = [unit for _, unit in whole]
+            return [
+                self._joined([(each[i], segment) for segment, each in found], unit, k)
+                for i, unit in enumerate(units)
+            ]
+
+        return [hits for piece in spread(answer, pieces, threads) for hits in piece]
 
     def sparse_impacts(self, terms: NDArray[np.uint32], positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Returns the impacts uint8 (positions, terms), 0 where a document does not hold a term."""
         found = np.zeros((positions.size, terms.size), np.uint8)
-        for segment, inside in self._by_segment(positions):
-            found[inside] = segment.lookup(terms, positions[inside] - segment.base)
+        for segment, inside, rows in self._by_segment(positions):
+            found[inside] = segment.lookup(terms, rows)
         return found
 
     def sparse_scores(
@@ -149,13 +230,10 @@ class Snapshot:
         terms: NDArray[np.uint32],
         weights: NDArray[np.float32],
         positions: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.float64]:
         """Returns the scores of given documents: the very numbers that `sparse_search` would give them."""
-        scores = np.zeros(positions.size, np.float32)
-        impacts = self.sparse_impacts(terms, positions)
-        for column, weight in enumerate(self._stepped(strand, weights)):
-            scores += weight * impacts[:, column].astype(np.float32)
-        return scores
+        whole, unit = self._whole(strand, weights)
+        return self.sparse_impacts(terms, positions) @ whole.astype(np.float64) * unit
 
     def contributions(
         self,
@@ -163,9 +241,10 @@ class Snapshot:
         terms: NDArray[np.uint32],
         weights: NDArray[np.float32],
         positions: NDArray[np.int64],
-    ) -> NDArray[np.float32]:
-        """Returns what each term adds to each document's score, float32 (positions, terms)."""
-        return self._stepped(strand, weights) * self.sparse_impacts(terms, positions).astype(np.float32)
+    ) -> NDArray[np.float64]:
+        """Returns what each term adds to each document's score, float64 (positions, terms)."""
+        whole, unit = self._whole(strand, weights)
+        return self.sparse_impacts(terms, positions) * (whole * unit)
 
     # The dense strand
 
@@ -174,18 +253,34 @@ class Snapshot:
         """Returns the bound below which no inner product with a unit query falls: minus the largest norm stored."""
         return -max((s.manifest["largest_norm"] for s in self.segments), default=0.0)
 
-    def dense_search(self, query: NDArray[np.float32], k: int) -> Hits:
+    def dense_search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        *,
+        within: Selection | None = None,
+        effort: float = 1.0,
+        exact: bool = False,
+    ) -> Hits:
         """Returns the k nearest by inner product, by score, then id, both descending.
+
+        Small segments are scanned, so they give their exact nearest; a large one is asked for candidates by an index
+        that misses one in a hundred or fewer (`plait info` shows which). Scores are exact in either case.
 
         Args:
             query: float32 (dim,).
             k: how many are wanted, at least 1.
+            within: only these documents.
+            effort: how hard large segments look for candidates; 2 takes about twice as long and misses fewer.
+            exact: scan every vector.
         """
+        if not 0 < effort < np.inf:
+            raise StoreError(f"effort must be a number above 0, not {effort}")
         found = [
-            (scores, documents + segment.base)
-            for segment, alive in zip(self.segments, self._alive, strict=True)
+            (scores, segment.positions_of(rows))
+            for segment, alive, _ in self._searched(within)
             if segment.dense is not None and segment.size
-            for scores, documents in [segment.dense.search(query, k, alive)]
+            for scores, rows in [segment.dense.search(query, k, alive, effort=effort, exact=exact)]
         ]
         return self._merged(found, k)
 
@@ -194,9 +289,9 @@ class Snapshot:
         from .dense import row_scores
 
         scores = np.zeros(positions.size, np.float32)
-        for segment, inside in self._by_segment(positions):
+        for segment, inside, rows in self._by_segment(positions):
             if segment.dense is not None:
-                scores[inside] = row_scores(segment.dense.vectors[positions[inside] - segment.base], query)
+                scores[inside] = row_scores(segment.dense.vectors[rows], query)
         return scores
 
     # Order
@@ -220,39 +315,63 @@ class Snapshot:
             start = end
         return chosen[:k]
 
+    def _joined(
+        self, found: list[tuple[tuple[NDArray[np.uint32], NDArray[np.int64]], Segment]], unit: float, k: int
+    ) -> Hits:
+        """Returns one query's answer from those of the segments, each of them in order."""
+        parts = [(sums * unit, segment.positions_of(rows)) for (sums, rows), segment in found]
+        return Hits(*parts[0]) if len(parts) == 1 else self._merged(parts, k)
+
     def _merged(self, found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int) -> Hits:
         if not found:
-            return Hits(np.empty(0, np.float32), np.empty(0, np.int64))
+            return Hits(np.empty(0), np.empty(0, np.int64))
         scores, positions = (np.concatenate(parts) for parts in zip(*found, strict=True))
         best = self.settle(scores, positions, k)
         return Hits(scores[best], positions[best])
 
     # Inside
 
-    def _stepped(self, strand: SparseStrand, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        return weights * np.float32(self.layout.scales[strand])
+    def _searched(self, within: Selection | None) -> list[Searched]:
+        """Returns the segments to search, each with the rows that may be returned."""
+        if within is None:
+            return [Searched(segment, alive, None) for segment, alive in zip(self.segments, self._alive, strict=True)]
+        chosen = self._selections.check(within)
+        found = zip(self.segments, chosen.alive, chosen.few, chosen.counts, strict=True)
+        return [Searched(segment, alive, few) for segment, alive, few, count in found if count]
 
-    def _by_segment(self, positions: NDArray[np.int64]) -> Iterator[tuple[Segment, NDArray[np.intp]]]:
+    def _whole(self, strand: SparseStrand, weights: NDArray[np.float32]) -> tuple[NDArray[np.uint32], float]:
+        """Returns what a step of an impact is worth, as whole numbers of a unit, and the unit."""
+        return integer_weights(weights.astype(np.float64) * self.layout.scales[strand])
+
+    def _by_segment(
+        self, positions: NDArray[np.int64]
+    ) -> Iterator[tuple[Segment, NDArray[np.intp], NDArray[np.int64]]]:
+        """Yields segments with the indices of the positions they hold, and the rows of those."""
         for segment in self.segments:
-            inside = np.flatnonzero((positions >= segment.base) & (positions < segment.base + segment.size))
-            if inside.size:
-                yield segment, inside
+            near = np.flatnonzero((positions >= segment.row.first) & (positions <= segment.row.last))
+            if near.size:
+                rows = segment.rows_of(positions[near])
+                known = rows >= 0
+                yield segment, near[known], rows[known]
 
-    def _dead_frequencies(self, terms: NDArray[np.uint32]) -> NDArray[np.int64]:
-        known, counts = self._dead_terms
-        if not known.size:
-            return np.zeros(terms.size, np.int64)
-        at = np.minimum(np.searchsorted(known, terms), known.size - 1)
-        return np.where(known[at] == terms, counts[at], 0)
+    def _deletions(self, older: Snapshot | None) -> list[Deleted]:
+        """Returns each segment's deleted documents; what an older snapshot knows of them is not read again."""
+        known: dict[Segment, Deleted] = {}
+        since = -1
+        if older is not None and older.commit <= self.commit:
+            known, since = {deleted.segment: deleted for deleted in older._deleted}, older.commit
+        found = []
+        for segment, row in zip(self.segments, database.segments(self._connection), strict=True):
+            deleted = known.get(segment, Deleted(segment))
+            if row.dead > deleted.rows.size:
+                new = database.tombstones(self._connection, row, since=since if segment in known else -1)
+                deleted = deleted.and_more(segment.rows_of(new))
+            found.append(deleted)
+        return found
 
-    @cached_property
-    def _dead_terms(self) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        terms = [s.literal_terms(dead) for s, dead in zip(self.segments, self._dead, strict=True)]
-        return np.unique(np.concatenate([np.empty(0, np.uint32), *terms]), return_counts=True)
-
-    def _warm_up(self) -> None:
+    def _warm_up(self, searches: int) -> None:
         """Loads the compiled kernels once they will pay: on a large index, or from the third search on."""
-        self._searches += 1
+        self._searches += searches
         if not kernels_loaded() and (self._searches > 2 or self._postings > COLD_POSTINGS):
             load_kernels()
 
@@ -264,17 +383,9 @@ class Snapshot:
         """Returns what `plait info` tells of the index."""
         return {
             "documents": self.documents,
-            "deleted": int(sum(d.size for d in self._dead)),
+            "deleted": int(sum(deleted.rows.size for deleted in self._deleted)),
             "average_length": self.tokens / self.documents if self.documents else 0.0,
             "postings": self._postings,
             "bytes": sum(s.bytes for s in self.segments) + (self.folder / database.NAME).stat().st_size,
             "segments": [s.facts() for s in self.segments],
         }
-
-
-def _alive(size: int, dead: NDArray[np.int64]) -> NDArray[np.uint8]:
-    if not dead.size:
-        return NONE_DEAD
-    alive = np.ones(size, np.uint8)
-    alive[dead] = 0
-    return alive

@@ -9,20 +9,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import database, files
+from . import attributes, database, files
+from .ann import check_spec
 from .contract import Layout, StoreError
 
 
-def create(folder: Path, layout: Layout, settings: Mapping[str, Any]) -> None:
+def create(
+    folder: Path, layout: Layout, settings: Mapping[str, Any], fields: Mapping[str, str] | None = None
+) -> None:
     """Makes an empty index.
 
     Args:
         folder: where; it must not exist yet, or be empty.
         layout: how impacts and vectors are laid out.
         settings: anything else to remember, as JSON values.
+        fields: the types of declared columns, by name (see `Writer.declare`).
 
     Raises:
-        StoreError: there is something already, or the folder cannot be written.
+        StoreError: there is something already, the folder cannot be written, or a field cannot be declared.
     """
     if (folder / database.NAME).exists():
         raise StoreError(f"there is an index at {folder} already; open it, or choose another name")
@@ -32,12 +36,13 @@ def create(folder: Path, layout: Layout, settings: Mapping[str, Any]) -> None:
         raise StoreError(f"{folder} exists and is not empty; choose another name for the index")
     if not 1 <= layout.window <= 65536:
         raise StoreError(f"a window holds 1 to 65,536 documents, not {layout.window}")
+    check_spec(layout.dense_index, layout.dim)
     with database.explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Made aside and renamed: a crash leaves either no index or a whole one.
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            _fill(made, {**settings, "layout": asdict(layout)})
+            _fill(made, {**settings, "layout": asdict(layout)}, fields or {})
             made.chmod(0o755)
             if folder.exists():
                 folder.rmdir()
@@ -48,7 +53,7 @@ def create(folder: Path, layout: Layout, settings: Mapping[str, Any]) -> None:
         files.sync_folder(folder.absolute().parent)
 
 
-def _fill(folder: Path, settings: Mapping[str, Any]) -> None:
+def _fill(folder: Path, settings: Mapping[str, Any], fields: Mapping[str, str]) -> None:
     (folder / "segments").mkdir()
     database.create(folder)
     connection = database.open_writer(folder)
@@ -56,6 +61,9 @@ def _fill(folder: Path, settings: Mapping[str, Any]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         for key, value in settings.items():
             database.put_setting(connection, key, value)
+        for name, type in fields.items():
+            if (field := attributes.new_field(connection, name, type)) is not None:
+                attributes.declare(connection, field)
         connection.execute("COMMIT")
     finally:
         connection.close()

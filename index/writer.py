@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from . import database
+from . import attributes, compaction, database, files
+from .compaction import Reorder
 from .contract import LEXICAL_BASE, TERM_BASE, Layout, LockedError, StoredDocument, StoreError
+from .database import SegmentRow
+from .fields import Field, check_values
 from .impacts import quantised, step_for
+from .policy import UNHURRIED, Shape, plan
 from .postings import Forward
-from .segment import write_segment
+from .ranking import id_ranks
+from .segment import folder_of, write_segment
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+Compaction = Literal["auto", "off"]
+
+# Old segments removed after a commit: removing a file can take as long as writing one.
+TIDIED = 4
 # Documents held in memory before a segment is written out (it still becomes visible only with the commit).
 SEGMENT_DOCUMENTS = 65_536
 
@@ -32,13 +42,18 @@ class Writer:
     Args:
         folder: the index.
         segment_documents: how many documents are buffered before a segment is written.
+        compaction: "auto" merges small segments after a commit, in bounded time (see `policy`); "off" leaves all to
+            `compact`.
 
     Raises:
         LockedError: another writer is at work.
     """
 
-    def __init__(self, folder: Path, *, segment_documents: int = SEGMENT_DOCUMENTS) -> None:
-        self.folder, self.segment_documents = folder, segment_documents
+    def __init__(
+        self, folder: Path, *, segment_documents: int = SEGMENT_DOCUMENTS, compaction: Compaction = "auto"
+    ) -> None:
+        check_compaction(compaction)
+        self.folder, self.segment_documents, self.compaction = folder, segment_documents, compaction
         database.check_is_index(folder)
         self._lock = FileLock(folder / "writer.lock", blocking=False)
         with database.explained(folder):
@@ -52,13 +67,14 @@ class Writer:
             try:
                 self._connection = database.open_writer(folder)
                 self.layout = Layout(**database.settings(self._connection)["layout"])
-                self._drop_orphans()
+                self.tidy()
             except BaseException:
                 self._lock.release()
                 raise
         self._documents: list[StoredDocument] = []
         self._sparse: list[list[Forward]] = []
         self._dense: list[NDArray[np.float32]] = []
+        self._fresh = Shape()  # what the open transaction has written
 
     def add(
         self,
@@ -78,11 +94,13 @@ class Writer:
                 only those. Without it every term counts.
 
         Raises:
-            StoreError: vectors do not fit the documents or the index, or hold NaN, infinite or negative values.
+            StoreError: vectors do not fit the documents or the index, or hold NaN, infinite or negative values; or
+                metadata does not fit the declared fields. Nothing of the call is stored then.
         """
         if not documents:
             return
         _check(sparse, dense, len(documents), self.layout.dim)
+        check_values(self.fields, documents)
         with database.explained(self.folder), self._undone():
             self._begin()
             self._fix_scale(sparse.get("learned"))
@@ -99,7 +117,8 @@ class Writer:
         wanted = list(ids)
         with database.explained(self.folder), self._undone():
             self._begin()
-            self._flush()
+            if self._buffers(set(wanted)):
+                self._flush()
             named = [*wanted, *database.passages_of(self._connection, wanted)]
             return database.bury(self._connection, set(database.positions_of(self._connection, named).values()))
 
@@ -120,6 +139,48 @@ class Writer:
             database.put_setting(self._connection, key, value)
 
     @property
+    def fields(self) -> tuple[Field, ...]:
+        """Returns the declared columns, those that await the commit included."""
+        with database.explained(self.folder):
+            return attributes.fields(self._connection)
+
+    def declare(self, name: str, type: str) -> None:
+        """Declares a column for filters, filled from the metadata of the documents; declared so already, it stays.
+
+        Args:
+            name: the metadata name that holds the value.
+            type: "text", "integer", "number", "boolean", "date", or a list of them, as "text[]".
+
+        Raises:
+            StoreError: the name or type cannot be, the name has another type already, or a document's value does not
+                fit; then nothing is declared, and what was added before still awaits its commit.
+        """
+        with database.explained(self.folder):
+            field = attributes.new_field(self._connection, name, type)
+        if field is None:
+            return
+        with database.explained(self.folder), self._undone():
+            self._begin()
+            self._flush()
+        with database.explained(self.folder):
+            for _ in attributes.stored(self._connection, field):
+                pass  # what does not fit shows before anything changes
+        with database.explained(self.folder), self._undone():
+            attributes.declare(self._connection, field)
+
+    def undeclare(self, name: str) -> None:
+        """Forgets a declared column; the documents keep their metadata.
+
+        Raises:
+            StoreError: no such column is declared.
+        """
+        with database.explained(self.folder):
+            field = attributes.known_field(self._connection, name)
+        with database.explained(self.folder), self._undone():
+            self._begin()
+            attributes.undeclare(self._connection, field)
+
+    @property
     def pending(self) -> bool:
         """Returns whether there is anything to commit."""
         return self._connection.in_transaction
@@ -132,17 +193,60 @@ class Writer:
         """
         if not self.pending:
             return
-        with database.explained(self.folder), self._undone():
-            self._flush()
-            self._connection.execute("COMMIT")
+        fresh = self._commit()
+        if self.compaction == "auto":
+            with contextlib.suppress(StoreError):  # what was asked for is done; the segments stay as they are
+                self._merge_as_planned(fresh)
+        self.tidy(most=TIDIED)
+
+    def compact(self, *, everything: bool = True, reorder: Reorder | None = None) -> int:
+        """Commits, merges segments, forgets what was deleted, and refreshes the average length that BM25 uses.
+
+        Documents keep their positions; readers keep what they see. Room on the disk is needed for the new segment
+        beside the old ones; those go when nobody reads them any more.
+
+        Args:
+            everything: merge all segments into one (or as few as their format allows); otherwise only what "auto" would
+                merge, had it the time.
+            reorder: gives the order of the rows of a new segment, from its forward copy; None leaves it.
+
+        Returns:
+            How many segments were merged, or written anew.
+
+        Raises:
+            StoreError: a full disk or another failure; the index is as it was after the last commit.
+            CorruptError: a file of a segment is damaged.
+        """
+        self._commit()
+        if everything:
+            groups = compaction.groups(database.segments(self._connection), self.layout.window)
+            done = self._merge([g for g in groups if reorder or self._is_loose(g)], reorder)
+        else:
+            done = self._merge_as_planned(UNHURRIED, reorder)
+        self.tidy()
+        return done
+
+    def tidy(self, most: int | None = None) -> None:
+        """Removes the folders that a crash, a rollback or a merge left, except those that somebody reads.
+
+        Args:
+            most: leave the rest for later after so many.
+        """
+        if self._connection.in_transaction:  # what an open transaction has replaced is still what readers see
+            return
+        known = {folder_of(self.folder, row) for row in database.segments(self._connection)}
+        unknown = (folder for folder in (self.folder / "segments").iterdir() if folder not in known)
+        removed = (folder for folder in unknown if files.remove_unused(folder))
+        for _ in islice(removed, most):
+            pass
 
     def rollback(self) -> None:
         """Forgets everything since the last commit."""
-        self._documents, self._sparse, self._dense = [], [], []
+        self._documents, self._sparse, self._dense, self._fresh = [], [], [], Shape()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self.layout = Layout(**database.settings(self._connection)["layout"])
-        self._drop_orphans()
+        self.tidy()
 
     def close(self) -> None:
         """Rolls back what is not committed and lets the next writer in."""
@@ -156,7 +260,7 @@ class Writer:
 
     def _begin(self) -> None:
         if not self._connection.in_transaction:
-            self._connection.execute("BEGIN IMMEDIATE")
+            database.begin(self._connection)
 
     def _undone(self) -> _Undone:
         return _Undone(self)
@@ -167,6 +271,42 @@ class Writer:
             return
         self.layout = replace(self.layout, learned_scale=step_for(learned.data))
         database.put_setting(self._connection, "layout", asdict(self.layout))
+
+    def _buffers(self, ids: Collection[str]) -> bool:
+        """Returns whether the buffer holds one of these ids, or a passage of one."""
+        return any(d.id in ids or d.parent in ids for d in self._documents)
+
+    def _commit(self) -> Shape:
+        """Commits what is pending and returns how much was written."""
+        with database.explained(self.folder), self._undone():
+            self._flush()
+            if self.pending:
+                self._connection.execute("COMMIT")
+        fresh, self._fresh = self._fresh, Shape()
+        return fresh
+
+    def _merge_as_planned(self, fresh: Shape, reorder: Reorder | None = None) -> int:
+        rows = database.segments(self._connection)
+        planned = plan(list(map(_shape, rows)), fresh)
+        return self._merge([rows[group.start : group.stop] for group in planned], reorder)
+
+    def _merge(self, groups: Sequence[Sequence[SegmentRow]], reorder: Reorder | None = None) -> int:
+        """Replaces each group of neighbouring segments by one, all in one transaction."""
+        if groups:
+            with database.explained(self.folder), self._undone():
+                self._begin()
+                for rows in groups:
+                    compaction.merge(self.folder, rows, self._connection, self.layout, reorder)
+                self._connection.execute("COMMIT")
+        return sum(map(len, groups))
+
+    def _is_loose(self, rows: Sequence[SegmentRow]) -> bool:
+        """Returns whether these segments are not yet one that holds only what lives, with today's average length."""
+        if len(rows) > 1 or rows[0].dead:
+            return True
+        _, documents, tokens = database.totals(self._connection)
+        manifest = files.read_manifest(folder_of(self.folder, rows[0]), rows[0].checksum)
+        return manifest["average_length"] != tokens / documents
 
     def _flush(self) -> None:
         """Writes the buffer as a segment and inserts it into the open transaction."""
@@ -180,32 +320,32 @@ class Writer:
             keep = np.array(sorted(last.values()))
             documents = [documents[i] for i in keep.tolist()]
             forward, vectors = _taken(forward, keep), None if vectors is None else vectors[keep]
-        rows = database.segments(self._connection)
+        first = database.insert_documents(self._connection, documents, forward.lengths.tolist())
         row = database.SegmentRow(
-            number=max((r.number for r in rows), default=0) + 1,
-            base=max((r.base + r.size for r in rows), default=0),
+            number=database.new_number(self._connection),
+            first=first,
+            last=first + len(documents) - 1,
             size=len(documents),
+            postings=forward.terms.size,
+            dead=0,
             checksum="",
         )
-        database.insert_documents(self._connection, row.base, documents, forward.lengths.tolist())
-        count, tokens = database.totals(self._connection)
-        ids, folder = [d.id for d in documents], self._folder(row.number)
-        written = write_segment(folder, ids, forward, vectors, average=tokens / count, layout=self.layout)
+        totals = database.totals(self._connection)
+        written = write_segment(
+            folder_of(self.folder, row),
+            forward,
+            vectors,
+            positions=np.arange(first, row.last + 1),
+            id_rank=id_ranks([d.id for d in documents]),
+            average=totals.tokens / totals.documents,
+            layout=self.layout,
+        )
         database.insert_segment(self._connection, row._replace(checksum=written))
         self._documents, self._sparse, self._dense = [], [], []
+        self._fresh += _shape(row)
 
     def _sparse_size(self, batch: int) -> int:
         return self._sparse[batch][0].size if self._sparse[batch] else self._dense[batch].shape[0]
-
-    def _folder(self, number: int) -> Path:
-        return self.folder / "segments" / f"{number:06d}"
-
-    def _drop_orphans(self) -> None:
-        """Removes segment folders that no commit knows: a crash or a rollback left them."""
-        known = {self._folder(row.number) for row in database.segments(self._connection)}
-        for folder in (self.folder / "segments").iterdir():
-            if folder not in known:
-                shutil.rmtree(folder)
 
 
 class _Undone:
@@ -220,6 +360,16 @@ class _Undone:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._writer.rollback()
+
+
+def check_compaction(given: str) -> None:
+    """Raises a StoreError unless it is a way of compaction."""
+    if given not in get_args(Compaction):
+        raise StoreError(f"compaction is one of {', '.join(get_args(Compaction))}, not {given!r}")
+
+
+def _shape(row: SegmentRow) -> Shape:
+    return Shape(row.size - row.dead, row.dead, row.postings)
 
 
 def _check(sparse: Mapping[str, Any], dense: NDArray[np.float32] | None, count: int, dim: int) -> None:

@@ -6,7 +6,16 @@ Importing it loads neither torch nor FAISS nor the kernels' compiler; each is lo
 """
 
 from .documents import Document, IngestError
-from .errors import CorruptError, EncoderError, LockedError, MismatchError, PlaitError, QueryError, StoreError
+from .errors import (
+    CorruptError,
+    EncoderError,
+    FilterError,
+    LockedError,
+    MismatchError,
+    PlaitError,
+    QueryError,
+    StoreError,
+)
 from .fusion import FUSIONS
 from .hits import Hit, Match, StrandScore
 from .ingest import read_documents
@@ -19,6 +28,7 @@ __all__ = [
     "CorruptError",
     "Document",
     "EncoderError",
+    "FilterError",
     "Hit",
     "IngestError",
     "LockedError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..encoders.contract import EncoderError as EncoderError
 from ..index.contract import CorruptError as CorruptError
+from ..index.contract import FilterError as FilterError
 from ..index.contract import LockedError as LockedError
 from ..index.contract import StoreError as StoreError
 from .documents import IngestError
@@ -18,4 +19,4 @@ class MismatchError(StoreError):
 
 
 # `except PlaitError:` catches whatever is a user's mistake or a broken file, and nothing that is a bug.
-PlaitError = (EncoderError, StoreError, IngestError, QueryError)
+PlaitError = (EncoderError, StoreError, IngestError, QueryError, FilterError)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from ..index import Field, StoreError
+from ..index.fields import check_values
 from .documents import Document, IngestError, check_document
 
 
@@ -33,6 +35,21 @@ def unique(documents: Iterable[Document]) -> Iterator[Document]:
             raise IngestError(f"the id {document.id!r} comes twice in one call of add; give each document its own id")
         seen.add(document.id)
         yield document
+
+
+def fitting(
+    documents: Iterable[Document], fields: Sequence[Field], on_bad: Callable[[IngestError], None] | None
+) -> Iterator[Document]:
+    """Yields the documents whose metadata fits the declared fields; of others `on_bad` is told, or an error raised."""
+    for document in documents:
+        try:
+            check_values(fields, [document])
+        except StoreError as error:
+            if on_bad is None:
+                raise IngestError(str(error)) from None
+            on_bad(IngestError(str(error)))
+        else:
+            yield document
 
 
 def chunks(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:

@@ -14,13 +14,14 @@ from typing import Any
 from ..index import Layout, Row, Snapshot, Writer
 from ..index import create as create_index
 from ..index.database import digest
+from ..index.writer import TIDIED, Compaction, check_compaction
 from . import search as searching
-from .documents import Document
+from .documents import Document, IngestError
 from .encoders import Encoders, Given, made_with, remembered
 from .errors import QueryError
 from .fusion import FUSIONS
 from .hits import Hit
-from .intake import as_document, chunks, unique
+from .intake import as_document, chunks, fitting, unique
 from .strands import STRANDS, Strand, parse_strands
 
 CHUNK = 256  # documents encoded and buffered at a time
@@ -57,8 +58,17 @@ class Retriever:
         '2'
     """
 
-    def __init__(self, folder: Path, snapshot: Snapshot, encoders: Encoders, *, verify: bool | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        snapshot: Snapshot,
+        encoders: Encoders,
+        *,
+        verify: bool | None = None,
+        compaction: Compaction = "auto",
+    ) -> None:
         self.folder, self._snapshot, self._encoders, self._verify = folder, snapshot, encoders, verify
+        self._compaction: Compaction = compaction
         self._writer: Writer | None = None
         self._moving = threading.Lock()
         self._compiling: threading.Thread | None = None
@@ -76,6 +86,9 @@ class Retriever:
         b: float = 0.4,
         fusion: str = "convex",
         weights: Mapping[str, float] | None = None,
+        dense_index: str = "auto",
+        fields: Mapping[str, str] | None = None,
+        compaction: Compaction = "auto",
     ) -> Retriever:
         """Makes an empty index.
 
@@ -90,11 +103,17 @@ class Retriever:
             b: BM25's share of length normalisation.
             fusion: how searches of this index combine strands unless told otherwise: "convex" or "rrf".
             weights: the strands' weights; None takes the fusion's own.
+            dense_index: how dense vectors are searched: "auto" chooses by the number of documents, "flat" scans all,
+                and a FAISS factory string ("HNSW32", "IVF1024,SQ8") names what proposes the documents to score.
+            fields: metadata that filters may ask for, by name, with its type (see `declare`).
+            compaction: "auto" merges small segments after a commit, in bounded time; "off" leaves all to `compact`.
 
         Raises:
-            StoreError: there is something at `path` already, or it cannot be written.
+            StoreError: there is something at `path` already, it cannot be written, `dense_index` is not understood, or
+                a field cannot be declared.
             EncoderError: a model cannot be loaded; the message says what to install.
         """
+        check_compaction(compaction)
         chosen = parse_strands(strands)
         searching.check_fusion(fusion, weights, chosen)
         if k1 < 0 or not 0 <= b <= 1:
@@ -106,8 +125,8 @@ class Retriever:
             "fusion": fusion,
             "weights": None if weights is None else dict(weights),
         }
-        create_index(Path(path), Layout(k1=k1, b=b, dim=dim), settings)
-        return cls(Path(path), Snapshot(Path(path)), encoders)
+        create_index(Path(path), Layout(k1=k1, b=b, dim=dim, dense_index=dense_index), settings, fields)
+        return cls(Path(path), Snapshot(Path(path)), encoders, compaction=compaction)
 
     @classmethod
     def open(
@@ -118,6 +137,7 @@ class Retriever:
         learned: Given | None = None,
         lexical: Given | None = None,
         verify: bool | None = None,
+        compaction: Compaction = "auto",
     ) -> Retriever:
         """Opens an index.
 
@@ -128,12 +148,14 @@ class Retriever:
             learned: the same for the learned strand.
             lexical: the same for the lexical strand.
             verify: True reads every file and compares checksums; None does so for small segments; False never.
+            compaction: "auto" merges small segments after a commit, in bounded time; "off" leaves all to `compact`.
 
         Raises:
             StoreError: there is no index at `path`, or it is of another format.
             CorruptError: a file is missing, damaged or cut short.
             MismatchError: an encoder differs from the one that built the index.
         """
+        check_compaction(compaction)
         snapshot = Snapshot(Path(path), verify=verify)
         try:
             encoders = remembered(
@@ -142,7 +164,7 @@ class Retriever:
         except BaseException:
             snapshot.close()
             raise
-        return cls(Path(path), snapshot, encoders, verify=verify)
+        return cls(Path(path), snapshot, encoders, verify=verify, compaction=compaction)
 
     # Writing
 
@@ -153,6 +175,7 @@ class Retriever:
         commit_every: int | None = None,
         replace_parents: bool = False,
         on_progress: Callable[[int], None] | None = None,
+        on_bad: Callable[[IngestError], None] | None = None,
     ) -> Added:
         """Encodes and stores documents; one whose id is known replaces the older. Visible after `commit`.
 
@@ -161,14 +184,17 @@ class Retriever:
             commit_every: commit after this many documents, so that an interrupted run loses little.
             replace_parents: passages that a parent has in the index but not among these documents are removed.
             on_progress: called with the number of documents done since the last call.
+            on_bad: told of each document that is passed over because its metadata does not fit a declared field;
+                without it that is an error.
 
         Raises:
-            IngestError: a document is malformed, or its id comes twice in this call. What came before it is kept.
+            IngestError: a document is malformed or does not fit a declared field, or its id comes twice in this call.
+                What came before it is kept.
             LockedError: another writer is at work.
         """
         writer, done, uncommitted = self._writing(), Added(), 0
         parents: dict[str, set[str]] = {}
-        for chunk in chunks(unique(map(as_document, documents)), CHUNK):
+        for chunk in chunks(fitting(unique(map(as_document, documents)), writer.fields, on_bad), CHUNK):
             fresh = self._fresh(writer, chunk)
             if fresh:
                 if len(fresh) == CHUNK:  # there is more to come, and time to compile
@@ -197,6 +223,28 @@ class Retriever:
         """
         return self._writing().delete([ids] if isinstance(ids, str) else ids)
 
+    def declare(self, name: str, type: str) -> None:
+        """Lets filters ask for a metadata name, in all documents, old and new. Visible after `commit`.
+
+        Args:
+            name: the metadata name.
+            type: "text", "integer", "number", "boolean" or "date" (ISO 8601), or a list of them, as "text[]".
+
+        Raises:
+            StoreError: the name or type cannot be, or a document's value does not fit; nothing is changed then.
+            LockedError: another writer is at work.
+        """
+        self._writing().declare(name, type)
+
+    def undeclare(self, name: str) -> None:
+        """Takes a name away from filters again; documents keep their metadata. Visible after `commit`.
+
+        Raises:
+            StoreError: it is not declared.
+            LockedError: another writer is at work.
+        """
+        self._writing().undeclare(name)
+
     def commit(self) -> None:
         """Makes what was added and deleted durable and visible, or none of it if that fails.
 
@@ -206,6 +254,26 @@ class Retriever:
         if self._writer is not None and self._writer.pending:
             self._writer.commit()
             self.refresh()
+            self._writer.tidy(most=TIDIED)
+
+    def compact(self) -> int:
+        """Commits, then merges all segments into one: less to search, deleted documents gone, BM25's lengths fresh.
+
+        Searches go on meanwhile, here and in other processes. The disk needs room for the new segment beside the old
+        ones, which go when nobody searches them any more.
+
+        Returns:
+            How many segments were merged, or written anew; 0 when there was nothing to gain.
+
+        Raises:
+            StoreError: a full disk, for instance; the index is as it was after the last commit.
+            LockedError: another writer is at work.
+        """
+        writer = self._writing()
+        merged = writer.compact()
+        self.refresh()
+        writer.tidy()
+        return merged
 
     def rollback(self) -> None:
         """Forgets what was added and deleted since the last commit."""
@@ -248,6 +316,11 @@ class Retriever:
         """The strands this index has."""
         return tuple(self._encoders.names)
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """The types of the declared fields by name, as of the last commit."""
+        return {field.name: field.type for field in self._snapshot.fields}
+
     def __len__(self) -> int:
         """Returns the number of committed documents."""
         return self._snapshot.documents
@@ -279,6 +352,7 @@ class Retriever:
         weights: Mapping[str, float] | None = None,
         depth: int = searching.DEPTH,
         explain: bool = False,
+        filter: str | None = None,
     ) -> list[Hit]:
         """Returns the k best documents, best first; fewer when fewer match.
 
@@ -290,11 +364,14 @@ class Retriever:
             weights: the strands' weights, by name; None takes the index's own.
             depth: how many candidates each strand proposes; every candidate is then scored by every strand.
             explain: also fill `Hit.matches`.
+            filter: only documents for which this holds, as "year >= 2020 AND 'ml' IN tags" (see `plait.index.filters`);
+                they are chosen before anything is scored, so that k hits come whenever k documents match.
 
         Raises:
             QueryError: the query is empty, k is below 1, or a name is unknown.
+            FilterError: the filter cannot be read, or asks what the declared fields cannot answer.
         """
-        options = self._options(k, strands, fusion, weights, depth, explain)
+        options = self._options(k, strands, fusion, weights, depth, explain, filter)
         with self._reading() as snapshot:
             return next(searching.search(snapshot, self._strands(options.strands), [query], options))
 
@@ -308,9 +385,10 @@ class Retriever:
         weights: Mapping[str, float] | None = None,
         depth: int = searching.DEPTH,
         explain: bool = False,
+        filter: str | None = None,
     ) -> list[list[Hit]]:
         """Returns the hits of each query, in the order of the queries; the arguments are those of `search`."""
-        options = self._options(k, strands, fusion, weights, depth, explain)
+        options = self._options(k, strands, fusion, weights, depth, explain, filter)
         with self._reading() as snapshot:
             return list(searching.search(snapshot, self._strands(options.strands), queries, options))
 
@@ -323,9 +401,10 @@ class Retriever:
         fusion: str | None = None,
         weights: Mapping[str, float] | None = None,
         depth: int = searching.DEPTH,
+        filter: str | None = None,
     ) -> dict[str, dict[str, float]]:
         """Returns a TREC run, {query id: {document id: score}}, best first, without reading the documents' texts."""
-        options = self._options(k, strands, fusion, weights, depth, False)
+        options = self._options(k, strands, fusion, weights, depth, False, filter)
         with self._reading() as snapshot:
             answers = searching.rankings(snapshot, self._strands(options.strands), list(queries.values()), options)
             return dict(zip(queries, answers, strict=True))
@@ -340,6 +419,8 @@ class Retriever:
             "fusion": fusion,
             "weights": settings["weights"] or dict(FUSIONS[fusion].weights),
             "bm25": {"k1": self._snapshot.layout.k1, "b": self._snapshot.layout.b},
+            "dense_index": self._snapshot.layout.dense_index if "dense" in self.strands else None,
+            "fields": self.fields,
             **self._snapshot.facts(),
             "encoders": {name: settings["encoders"][name]["identity"] for name in self.strands},
         }
@@ -356,7 +437,7 @@ class Retriever:
 
     def _writing(self) -> Writer:
         if self._writer is None:
-            self._writer = Writer(self.folder)
+            self._writer = Writer(self.folder, compaction=self._compaction)
         return self._writer
 
     def _fresh(self, writer: Writer, chunk: list[Document]) -> list[Document]:
@@ -370,7 +451,7 @@ class Retriever:
     def _compile_aside(self) -> None:
         """Starts compiling the search kernels while encoding keeps the processor's other cores busy anyway."""
         if self._compiling is None:
-            from ..index.segment import load_kernels
+            from ..index.compiled import load_kernels
 
             self._compiling = threading.Thread(target=load_kernels, name="plait-kernels")
             self._compiling.start()
@@ -386,6 +467,7 @@ class Retriever:
         weights: Mapping[str, float] | None,
         depth: int,
         explain: bool,
+        filter: str | None,
     ) -> searching.Options:
         settings = self._snapshot.settings
         names = self.strands if strands is None else parse_strands(strands, self.strands)
@@ -397,6 +479,7 @@ class Retriever:
             weights if weights is not None else own,
             depth=depth,
             explain=explain,
+            filter=filter,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..index import Snapshot
+from ..index import Selection, Snapshot
 from .errors import QueryError
 from .fusion import Candidates, Fusion, chosen, weights_for
 from .hits import Hit, Match, StrandScore
@@ -28,6 +28,7 @@ class Options:
     weights: NDArray[np.float64]
     depth: int
     explain: bool
+    filter: str | None = None
 
 
 class Ranked(NamedTuple):
@@ -41,7 +42,14 @@ class Ranked(NamedTuple):
 
 
 def options(
-    k: int, strands: Sequence[str], fusion: str, weights: Mapping[str, float] | None, *, depth: int, explain: bool
+    k: int,
+    strands: Sequence[str],
+    fusion: str,
+    weights: Mapping[str, float] | None,
+    *,
+    depth: int,
+    explain: bool,
+    filter: str | None = None,
 ) -> Options:
     """Returns checked settings.
 
@@ -53,7 +61,8 @@ def options(
             raise QueryError(f"{name} is how many are wanted: a whole number of at least 1, not {value!r}")
     if not strands:
         raise QueryError("no strand was named")
-    return Options(int(k), tuple(strands), chosen(fusion), check_fusion(fusion, weights, strands), int(depth), explain)
+    checked = check_fusion(fusion, weights, strands)
+    return Options(int(k), tuple(strands), chosen(fusion), checked, int(depth), explain, filter)
 
 
 def check_fusion(fusion: str, weights: Mapping[str, float] | None, strands: Sequence[str]) -> NDArray[np.float64]:
@@ -92,15 +101,18 @@ def _ranked(snapshot: Snapshot, strands: Sequence[Strand], texts: Sequence[str],
         if not isinstance(text, str) or not text.strip():
             which = "the query" if len(texts) == 1 else f"query {number} of {len(texts)}"
             raise QueryError(f"{which} is empty" if isinstance(text, str) else f"{which} is no text: {text!r}")
+    within = None if settings.filter is None else snapshot.select(settings.filter)
     encoded = [strand.encode(texts, snapshot) for strand in strands]
     for queries in zip(*encoded, strict=True):
-        yield _one(snapshot, strands, list(queries), settings)
+        yield _one(snapshot, strands, list(queries), settings, within)
 
 
-def _one(snapshot: Snapshot, strands: Sequence[Strand], queries: list[Any], settings: Options) -> Ranked:
+def _one(
+    snapshot: Snapshot, strands: Sequence[Strand], queries: list[Any], settings: Options, within: Selection | None
+) -> Ranked:
     depth = max(settings.depth, settings.k)
     pairs = list(zip(strands, queries, strict=True))
-    proposed = [strand.search(snapshot, query, depth) for strand, query in pairs]
+    proposed = [strand.search(snapshot, query, depth, within) for strand, query in pairs]
     positions = np.unique(np.concatenate([hits.positions for hits in proposed]))
     least = [strand.least(snapshot, query) for strand, query in pairs]
     candidates = Candidates(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..encoders.contract import DenseEncoder, Identity, SparseEncoder
-from ..index import Hits, Snapshot
+from ..index import Hits, Selection, Snapshot
 from ..index.contract import SparseStrand
 from .errors import QueryError
 
@@ -46,8 +46,8 @@ class Strand(Protocol):
         """Returns a query for each text."""
         ...
 
-    def search(self, snapshot: Snapshot, query: Any, k: int) -> Hits:
-        """Returns the strand's own top k."""
+    def search(self, snapshot: Snapshot, query: Any, k: int, within: Selection | None = None) -> Hits:
+        """Returns the strand's own top k, of all documents or of those selected."""
         ...
 
     def scores(self, snapshot: Snapshot, query: Any, positions: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -102,9 +102,9 @@ class Sparse:
         named = {int(t): names.get(c, str(c)) for t, c in zip(terms.tolist(), columns, strict=True)}
         return SparseQuery(terms[known], weights[known], named)
 
-    def search(self, snapshot: Snapshot, query: SparseQuery, k: int) -> Hits:
+    def search(self, snapshot: Snapshot, query: SparseQuery, k: int, within: Selection | None = None) -> Hits:
         """Returns the exact top k of documents that share a term with the query."""
-        return snapshot.sparse_search(self.name, query.terms, query.weights, k)
+        return snapshot.sparse_search(self.name, query.terms, query.weights, k, within=within)
 
     def scores(self, snapshot: Snapshot, query: SparseQuery, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns sums of weight x impact; 0 where a document shares no term."""
@@ -147,9 +147,9 @@ class Dense:
         """Returns one vector a text."""
         return list(self.encoder.encode_queries(texts))
 
-    def search(self, snapshot: Snapshot, query: NDArray[np.float32], k: int) -> Hits:
+    def search(self, snapshot: Snapshot, query: NDArray[np.float32], k: int, within: Selection | None = None) -> Hits:
         """Returns the k nearest documents."""
-        return snapshot.dense_search(query, k)
+        return snapshot.dense_search(query, k, within=within)
 
     def scores(
         self, snapshot: Snapshot, query: NDArray[np.float32], positions: NDArray[np.int64]

@@ -300,9 +300,9 @@ def test_another_format_version(plait, index):
     stamp(99)
     for command in (("search", index, "x"), ("info", index), ("add", index, "-"), ("delete", index, "snow")):
         assert error(plait, *command) == (
-            f"{index} has index format 99; this plait reads format 1: use the plait that made it, or index again"
+            f"{index} has index format 99; this plait reads format 2: use the plait that made it, or index again"
         )
-    stamp(1)
+    stamp(2)
 
 
 def test_an_index_made_with_another_encoder(plait, index):

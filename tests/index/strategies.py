@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 from plait.index.contract import LEXICAL_BASE
+from plait.index.impacts import integer_weights
 from plait.index.postings import Forward, impacts_of, invert
 
 
@@ -37,4 +38,4 @@ def queries(draw):
     terms = sorted(draw(st.sets(st.sampled_from(known), max_size=8)))
     weight = st.one_of(st.sampled_from([1.0, 0.5]), st.floats(2.0**-60, 100, width=32))
     weights = draw(st.lists(weight, min_size=len(terms), max_size=len(terms)))
-    return np.array(terms, np.uint32), np.array(weights, np.float32)
+    return np.array(terms, np.uint32), integer_weights(np.array(weights, np.float32))[0]

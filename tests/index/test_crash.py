@@ -5,84 +5,162 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from plait.index import Snapshot, StoreError, Writer, files
 
-from .making import add, made
+from .making import DIM, add, made
 
 ROOT = Path(__file__).resolve().parents[2]
+KILLS = 200
 
-# Commits batches of three documents for ever, and says so before and after each commit.
-WRITER = textwrap.dedent("""
-    import sys
+# What the killed writer does, one commit after the other: every operation is known from its number.
+OPERATIONS = ("add", "add", "upsert", "delete", "add", "upsert", "compact", "add", "replace and delete", "reorder")
+
+
+def perform(writer, number):
+    """Does one operation and leaves the commit to the caller."""
+    kind = OPERATIONS[number % len(OPERATIONS)]
+    if kind == "add":
+        add(writer, [f"{number}-{i}" for i in range(3)], seed=number, text=f"{number}")
+    elif kind == "upsert":
+        add(writer, [f"{number - 1}-{i}" for i in range(2)], seed=number, text=f"{number}")
+    elif kind == "delete":
+        writer.delete([f"{number - 3}-0", f"{number - 10}-1", f"{number - 3}-2"])
+    elif kind == "replace and delete":
+        add(writer, [f"{number - 1}-1", f"{number}-0"], seed=number, text=f"{number}")
+        writer.delete([f"{number - 4}-1"])
+    elif kind == "compact":
+        writer.compact()
+    else:
+        writer.compact(reorder=lambda forward: np.random.default_rng(number).permutation(forward.size))
+
+
+def texts_after(count):
+    """Returns the text of each document by id after so many operations."""
+    texts = {}
+    for number in range(count):
+        kind = OPERATIONS[number % len(OPERATIONS)]
+        if kind == "add":
+            texts |= {f"{number}-{i}": f"{number} of {number}-{i}" for i in range(3)}
+        elif kind == "upsert":
+            texts |= {f"{number - 1}-{i}": f"{number} of {number - 1}-{i}" for i in range(2)}
+        elif kind == "delete":
+            for gone in (f"{number - 3}-0", f"{number - 10}-1", f"{number - 3}-2"):
+                texts.pop(gone, None)
+        elif kind == "replace and delete":
+            texts |= {id: f"{number} of {id}" for id in (f"{number - 1}-1", f"{number}-0")}
+            texts.pop(f"{number - 4}-1", None)
+    return texts
+
+
+# Imports once, then starts a writer for each line it reads, and says when that one is dead.
+STARTER = textwrap.dedent("""
+    import os, sys
     from pathlib import Path
-    from plait.index import Writer
-    from tests.index.making import add
-    folder, first = Path(sys.argv[1]), int(sys.argv[2])
-    writer = Writer(folder)
-    batch = first
-    while True:
-        ids = [f"batch{batch}-{i}" for i in range(3)]
-        add(writer, ids, seed=batch)
-        if batch % 4 == 3:
-            writer.delete([f"batch{batch - 1}-0"])
-        print("begin", batch, flush=True)
-        writer.commit()
-        print("done", batch, flush=True)
-        batch += 1
+    from plait.index import Writer, policy
+    from tests.index.test_crash import perform
+    policy.FANOUT = 3  # so that commits merge segments often
+
+    def say(*words):
+        os.write(1, f"{' '.join(map(str, words))}\\n".encode())
+
+    def write(folder, number):
+        say("pid", os.getpid())
+        writer = Writer(folder)
+        while True:
+            perform(writer, number)
+            say("begin", number)
+            writer.commit()
+            say("done", number)
+            number += 1
+
+    for line in sys.stdin:
+        folder, number = line.rsplit(maxsplit=1)
+        child = os.fork()
+        if not child:
+            write(Path(folder), int(number))
+        os.waitpid(child, 0)
+        say("dead")
 """)
 
 
-def committed_batches(folder):
-    """Returns the ids in an index, after a full check of its files."""
-    snapshot = Snapshot(folder, verify=True)
-    try:
-        return set(snapshot.all_ids())
-    finally:
-        snapshot.close()
+class Victim:
+    """Starts writers and kills each at a random moment: after some lines of what it says, and a while."""
+
+    def __init__(self):
+        command = [sys.executable, "-c", STARTER]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.starter = subprocess.Popen(command, cwd=ROOT, bufsize=1, **pipes)
+        self.pace = 0.05  # seconds between two lines, as it goes on this machine just now
+
+    def run_and_die(self, folder, number):
+        """Returns the number that follows the last operation that was acknowledged."""
+        self.starter.stdin.write(f"{folder} {number}\n")
+        pid = int(self.starter.stdout.readline().split()[1])
+        said = []
+        for _ in range(random.randint(0, 4)):
+            before = time.monotonic()
+            said.append(self.starter.stdout.readline())
+            self.pace = 0.8 * self.pace + 0.2 * (time.monotonic() - before)
+        time.sleep(random.uniform(0, 2 * self.pace))
+        os.kill(pid, signal.SIGKILL)
+        said += iter(self.starter.stdout.readline, "dead\n")
+        assert all(line.startswith(("begin ", "done ")) for line in said)
+        return max([int(line.split()[1]) + 1 for line in said if line.startswith("done ")], default=number)
+
+    def end(self):
+        """Lets the starter go."""
+        with self.starter:
+            self.starter.stdin.close()
 
 
-def expected_after(batches):
-    """Returns the ids that batches 0..n-1 leave."""
-    ids = {f"batch{b}-{i}" for b in range(batches) for i in range(3)}
-    return ids - {f"batch{b - 1}-0" for b in range(batches) if b % 4 == 3}
+def checked_texts(folder):
+    """Returns the text of each document in an index, after a full check of its files, totals and answers."""
+    with closing(Snapshot(folder, verify=True)) as snapshot:
+        found = snapshot.positions(list(snapshot.all_ids()))
+        rows = snapshot.rows(list(found.values()))
+        everything = snapshot.dense_search(np.ones(DIM, np.float32), 10_000)
+        assert sorted(everything.positions.tolist()) == sorted(found.values())
+    with closing(sqlite3.connect(folder / "plait.db")) as connection:
+        counters = dict(connection.execute("SELECT name, value FROM counter"))
+        counted = connection.execute("SELECT count(*), coalesce(sum(length), 0) FROM document").fetchone()
+        assert (counters["documents"], counters["tokens"]) == counted
+        dead = connection.execute("SELECT coalesce(sum(dead), 0), coalesce(sum(size), 0) FROM segment").fetchone()
+        assert dead[0] == connection.execute("SELECT count(*) FROM tombstone").fetchone()[0] == dead[1] - counted[0]
+    return {row.id: row.text for row in rows}
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="starts writers by forking")
 def test_a_writer_killed_at_any_moment_loses_nothing_committed(tmp_path):
     folder = made(tmp_path / "my.index")
     random.seed(20)
-    done = kills = 0
-    while kills < 30:
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(folder), str(done)], stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
-        assert process.stdout is not None
-        process.stdout.readline()  # it is at work
-        try:
-            process.wait(timeout=random.uniform(0, 0.12))
-            pytest.fail("the writer ended by itself")
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        said = process.stdout.read().split()
-        process.stdout.close()
-        process.wait()
-        kills += 1
-        acknowledged = max(
-            [int(b) + 1 for verb, b in zip(said[::2], said[1::2], strict=False) if verb == "done"] or [done]
-        )
-        found = committed_batches(folder)
+    victim = Victim()
+    done = 0
+    for _ in range(KILLS):
+        acknowledged = victim.run_and_die(folder, done)
+        found = checked_texts(folder)
         # Everything acknowledged is there; of what was under way, all or nothing.
-        assert found in (expected_after(acknowledged), expected_after(acknowledged + 1))
-        done = acknowledged if found == expected_after(acknowledged) else acknowledged + 1
-        Writer(folder).close()
-        known = {p.name for p in (folder / "segments").iterdir()}
-        assert len(known) == len(Snapshot(folder).segments)
-    assert done > 5
+        assert found in (texts_after(acknowledged), texts_after(acknowledged + 1))
+        done = acknowledged if found == texts_after(acknowledged) else acknowledged + 1
+    victim.end()
+    assert done > 3 * len(OPERATIONS)  # every operation came through, and was often interrupted
+    Writer(folder).close()
+    with closing(Snapshot(folder)) as snapshot:
+        assert {p.name for p in (folder / "segments").iterdir()} == {s.folder.name for s in snapshot.segments}
+
+
+def committed(folder):
+    """Returns the ids in an index, after a full check of its files."""
+    return set(checked_texts(folder))
 
 
 @pytest.mark.parametrize("step", range(40))
@@ -113,11 +191,11 @@ def test_a_failure_at_any_step_of_a_commit_undoes_all_of_it(tmp_path, monkeypatc
     failed = calls > step
     assert ("No space left on device; what was committed before is untouched" in said) == failed
     expected = {"a"} if failed else {"a", "b", "c"}
-    assert committed_batches(folder) == expected
+    assert committed(folder) == expected
     add(writer, ["d"], seed=2)
     writer.commit()
     writer.close()
-    assert committed_batches(folder) == {*expected, "d"}
+    assert committed(folder) == {*expected, "d"}
 
 
 def test_a_disk_without_room_keeps_what_was_committed(tmp_path):
@@ -143,12 +221,12 @@ def test_a_disk_without_room_keeps_what_was_committed(tmp_path):
         ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
         assert ended.returncode == 7, ended.stderr
         assert "what was committed before is untouched" in ended.stdout
-        assert committed_batches(folder) == {"a"}
+        assert committed(folder) == {"a"}
     writer = Writer(folder)
     add(writer, ["b"], seed=2)
     writer.commit()
     writer.close()
-    assert committed_batches(folder) == {"a", "b"}
+    assert committed(folder) == {"a", "b"}
 
 
 def test_ctrl_c_inside_a_commit_undoes_it(tmp_path, monkeypatch):
@@ -167,6 +245,6 @@ def test_ctrl_c_inside_a_commit_undoes_it(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         writer.commit()
     monkeypatch.undo()
-    assert committed_batches(folder) == {"a"}
+    assert committed(folder) == {"a"}
     assert not writer.pending
     writer.close()

@@ -15,7 +15,7 @@ SCRIPT = textwrap.dedent("""
             raise PermissionError(13, "Permission denied", str(dir))
         return real(*args, dir=dir, **options)
     tempfile.TemporaryFile = refused
-    from plait.index.segment import kernels_loaded, load_kernels
+    from plait.index.compiled import kernels_loaded, load_kernels
     load_kernels()
     assert kernels_loaded()
     from numba.core import config

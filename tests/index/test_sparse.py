@@ -6,28 +6,29 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plait.index import kernels, reference
+from plait.index import compiled, kernels, reference
 from plait.index.contract import LEXICAL_BASE
-from plait.index.impacts import idf, quantised, saturated, step_for
-from plait.index.postings import invert
+from plait.index.impacts import idf, integer_weights, quantised, saturated, step_for
+from plait.index.postings import ROW_SHARE, invert
 
 from .strategies import collections, forward_of, queries
 
-ROOM = np.empty(kernels.ROOM, np.float32)
+ROOM = np.empty(kernels.ROOM, np.uint32)
 ALL = np.empty(0, np.uint8)
+compiled.load_kernels()
 
 
 def plain_scores(forward, impacts, terms, weights):
-    """The definition, with nothing but Python loops: float32, ascending terms."""
-    weight = dict(zip(terms.tolist(), weights, strict=True))
+    """The definition, with nothing but Python loops: whole numbers."""
+    weight = dict(zip(terms.tolist(), weights.tolist(), strict=True))
     scores = []
     for d in range(forward.size):
-        score = np.float32(0)
+        score = 0
         for p in range(forward.starts[d], forward.starts[d + 1]):
             if int(forward.terms[p]) in weight:
-                score += weight[int(forward.terms[p])] * np.float32(impacts[p])
+                score += weight[int(forward.terms[p])] * int(impacts[p])
         scores.append(score)
-    return np.array(scores, np.float32)
+    return np.array(scores, np.uint32)
 
 
 @given(collections(), queries())
@@ -43,7 +44,7 @@ def test_kernel_equals_reference_bit_for_bit(collection, query, k, some_dead, ra
     expected = reference.search(postings, *query, k, alive)
     if not postings.size:
         return
-    found = kernels.search(*postings, *query, k, alive, ROOM)
+    found = kernels.search(*postings, *query, k, alive, 1.0, ROOM)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
 
@@ -77,16 +78,24 @@ def test_lookup_gives_what_was_stored(collection, query):
 @given(collections())
 def test_layout_holds_every_posting_once(collection):
     forward, impacts, postings = collection
-    window = int(postings.window[0])
-    rebuilt = set()
+    window, stride = postings.shape.tolist()
+    rebuilt, held = set(), 0
     for t, term in enumerate(postings.terms.tolist()):
+        assert postings.row_start[t] == held
         for cell in range(postings.cells[t], postings.cells[t + 1]):
             inside = slice(postings.cell_start[cell], postings.cell_start[cell + 1])
-            assert postings.impacts[inside].max() == postings.cell_max[cell]
-            assert (np.diff(postings.offsets[inside].astype(int)) > 0).all()
+            offsets, values = postings.offsets[inside], postings.impacts[inside]
+            if not values.size:
+                row = postings.rows[held * stride : (held + 1) * stride]
+                offsets, held = np.flatnonzero(row), held + 1
+                values = row[offsets]
+                assert values.size * ROW_SHARE > stride
+            assert values.size * ROW_SHARE <= stride or inside.start == inside.stop
+            assert values.max() == postings.cell_max[cell]
+            assert (np.diff(offsets.astype(int)) > 0).all()
             base = int(postings.cell_window[cell]) * window
-            pairs = zip(postings.offsets[inside].tolist(), postings.impacts[inside].tolist(), strict=True)
-            rebuilt |= {(term, base + offset, impact) for offset, impact in pairs}
+            rebuilt |= {(term, base + o, i) for o, i in zip(offsets.tolist(), values.tolist(), strict=True)}
+    assert held == postings.row_start[-1]
     document = np.repeat(np.arange(forward.size), np.diff(forward.starts))
     assert rebuilt == set(zip(forward.terms.tolist(), document.tolist(), impacts.tolist(), strict=True))
     assert (np.diff(postings.terms.astype(np.int64)) > 0).all()
@@ -99,10 +108,10 @@ def test_many_windows_and_a_threshold_that_skips_some():
     postings = invert(forward, forward.values, rng.permutation(3000).astype(np.uint32), 128)
     for _ in range(30):
         terms = np.sort(rng.choice(40, 5, replace=False)).astype(np.uint32)
-        weights = rng.random(5).astype(np.float32)
+        weights = integer_weights(rng.random(5))[0]
         for k in (1, 10, 100, 2999, 5000):
             expected = reference.search(postings, terms, weights, k, ALL)
-            found = kernels.search(*postings, terms, weights, k, ALL, ROOM)
+            found = kernels.search(*postings, terms, weights, k, ALL, 1.0, ROOM)
             np.testing.assert_array_equal(found[1], expected[1])
 
 
@@ -110,18 +119,18 @@ def test_equal_scores_are_settled_by_id_at_the_cutoff():
     forward = forward_of([{3: 9}] * 100)
     ranks = np.random.default_rng(0).permutation(100).astype(np.uint32)
     postings = invert(forward, forward.values, ranks, 16)
-    one = np.array([3], np.uint32), np.array([1], np.float32)
-    for found in (reference.search(postings, *one, 7, ALL), kernels.search(*postings, *one, 7, ALL, ROOM)):
+    one = np.array([3], np.uint32), np.array([1], np.uint32)
+    for found in (reference.search(postings, *one, 7, ALL), kernels.search(*postings, *one, 7, ALL, 1.0, ROOM)):
         assert ranks[found[1]].tolist() == [99, 98, 97, 96, 95, 94, 93]
 
 
 def test_an_offset_beyond_its_window_stays_inside_the_accumulator():
-    forward = forward_of([{1: 5}, {1: 6}])
-    postings = invert(forward, forward.values, np.array([0, 1], np.uint32), 4)
+    forward = forward_of([{1: 5}, {1: 6}, *[{2: 1}] * 10])
+    postings = invert(forward, forward.values, np.arange(12).astype(np.uint32), 64)
     damaged = postings._replace(offsets=np.array([65535, 1], np.uint16))
-    scores, documents = kernels.search(*damaged, np.array([1], np.uint32), np.ones(1, np.float32), 5, ALL, ROOM)
+    sums, documents = kernels.search(*damaged, np.array([1], np.uint32), np.ones(1, np.uint32), 5, ALL, 1.0, ROOM)
     assert documents.tolist() == [1]
-    assert scores.tolist() == [6.0]
+    assert sums.tolist() == [6]
 
 
 def test_bm25_saturation_is_lucenes_formula():
@@ -146,3 +155,29 @@ def test_lexical_impacts_come_from_counts_and_learned_ones_stay():
 
     impacts = impacts_of(forward, LEXICAL_BASE, 10.0, 0.9, 0.4)
     assert impacts.tolist() == [77, round(255 * 2 / 2.9)]
+
+
+@given(st.lists(st.floats(2.0**-60, 2.0**60), max_size=50))
+def test_integer_weights_leave_room_and_lose_less_than_float32(weights):
+    whole, unit = integer_weights(np.array(weights))
+    assert int(whole.sum(dtype=np.uint64)) * 255 < 2**31
+    assert np.frexp(unit)[0] == 0.5  # a power of two: products with it are exact
+    np.testing.assert_allclose(whole * unit, weights, atol=sum(weights) * 255 * 2.0**-30 or 0)
+
+
+@given(collections())
+def test_the_compiled_builder_equals_the_plain_one(collection):
+    forward, impacts, postings = collection
+    made = compiled.inverted(forward, impacts, postings.id_rank, int(postings.shape[0]))
+    for name, values in made._asdict().items():
+        np.testing.assert_array_equal(values, getattr(postings, name), err_msg=name)
+        assert values.dtype == getattr(postings, name).dtype, name
+
+
+def test_the_compiled_builder_takes_a_growing_vocabulary():
+    rng = np.random.default_rng(2)
+    rows = [{int(t): 7 for t in rng.integers(LEXICAL_BASE, 2**32, 30)} for _ in range(400)]
+    forward = forward_of(rows)
+    plain = invert(forward, forward.values, np.arange(400, dtype=np.uint32), 64)
+    made = compiled.inverted(forward, forward.values, plain.id_rank, 64)
+    assert all(np.array_equal(a, b) for a, b in zip(made, plain, strict=True))

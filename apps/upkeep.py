@@ -1,0 +1,50 @@
+"""`plait compact`, and what is compacted without being asked for."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from ..index import Snapshot, StoreError, Writer
+from ..retriever import Retriever
+from . import console
+
+# Merging all segments after so many documents were added is paid for when it copies at most so many times as many.
+PAYS = 8
+
+
+def compact(index: Path, *, as_json: bool) -> None:
+    """Merges the segments of an index, without its encoders, and says what came of it."""
+    before = _facts(index)
+    with closing(Writer(index)) as writer:
+        merged = writer.compact()
+    after = _facts(index)
+    facts = {
+        "index": str(index), "merged": merged, "segments": len(after["segments"]), "documents": after["documents"],
+        "dropped": before["deleted"] - after["deleted"], "bytes": after["bytes"],
+    }  # fmt: skip
+    if as_json:
+        console.print_json(facts)
+    elif not merged:
+        console.out.print(f"{index} is compact already", soft_wrap=True)
+    else:
+        sizes = " instead of ".join(f"{found['bytes'] / 1e6:,.1f} MB" for found in (after, before))
+        done = f"merged {merged:,} segment(s), dropped {facts['dropped']:,} deleted documents"
+        now = f"{index} has {facts['segments']:,} segment(s) and takes {sizes}"
+        console.out.print(f"{done}; {now}", soft_wrap=True)
+
+
+def merge_where_it_pays(retriever: Retriever, added: int) -> None:
+    """Compacts an index of several segments, if that is little work beside having encoded what was just added."""
+    facts = retriever.info()
+    if len(facts["segments"]) > 1 and facts["documents"] <= PAYS * added:
+        try:
+            retriever.compact()
+        except StoreError as error:  # what was added is there nevertheless
+            console.note(f"the segments were not merged: {error}")
+
+
+def _facts(index: Path) -> dict[str, Any]:
+    with closing(Snapshot(index)) as snapshot:
+        return snapshot.facts()

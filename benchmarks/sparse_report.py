@@ -1,0 +1,257 @@
+"""The page of sparse.py: tables, targets, pictures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import common
+from contest import RECALL
+from engines import TABLE
+
+Found = Sequence[Mapping[str, Any]]
+
+FASTER, FASTER_THAN_QDRANT = 3.0, 2.0  # than exact peers; than qdrant-edge where queries are long
+GROWTH = 6.0  # at most, from the smallest to the largest generated collection
+YARDSTICK_AT = {10: 1.0, 100: 1.0, 1000: 2.0}  # how much faster than the yardstick, by k
+MEMORY = 3.0  # times the finished index, at most, while building
+EXACT = RECALL  # of an exact engine: BMP leaves out some documents that tie with others
+PLAIT = "plait"
+LONG = "long"
+
+
+def written(args: argparse.Namespace, where: Mapping[str, Any], found: Found, absent: Sequence[str]) -> str:
+    """Writes the page, the raw values and the picture; returns the page."""
+    drawn = picture(found, args.results / f"{args.name}.svg")
+    return common.write(
+        args.name, args.results, where=where,
+        about="Sparse top-k of learned vectors, milliseconds a query, one thread; the same impacts and queries for all.",
+        raw={"repeats": args.repeats, "order": args.order, "absent": list(absent), "contests": list(found)},
+        checks=list(checks(found)), tables=list(_tables(found)), notes=_notes(args, found, absent, drawn),
+    )  # fmt: skip
+
+
+# Targets
+
+
+def checks(found: Found) -> Iterator[common.Check]:
+    """Yields what has a target."""
+    for contest in found:
+        for cell in contest["cells"]:
+            yield from _cell_checks(contest, cell)
+        yield from _build_checks(contest, found)
+    yield from _growth_checks(found)
+
+
+def _cell_checks(contest: Mapping[str, Any], cell: Mapping[str, Any]) -> Iterator[common.Check]:
+    columns = cell["columns"]
+    if PLAIT not in columns:
+        return
+    ours, title = columns[PLAIT]["mean"], f"{_named(contest)}, {_terms(cell)}, k={cell['k']}"
+    qdrant = {name for name, each in columns.items() if each["engine"] == "qdrant" and cell["form"] == LONG}
+    peers = {name: each for name, each in columns.items() if _is_exact_peer(each) and name not in qdrant}
+    if peers:
+        best = min(peers, key=lambda name: peers[name]["mean"])
+        yield _faster(f"{title}: {best} / plait", peers[best]["mean"] / ours, FASTER)
+    for name in qdrant:
+        yield _faster(f"{title}: {name} / plait", columns[name]["mean"] / ours, FASTER_THAN_QDRANT)
+    if "Seismic" in columns and columns["Seismic"]["recall"] >= RECALL:
+        yield _faster(f"{title}: Seismic / plait", columns["Seismic"]["mean"] / ours, 1)
+    if "yardstick" in columns:
+        yield _faster(f"{title}: yardstick / plait", columns["yardstick"]["mean"] / ours, YARDSTICK_AT[cell["k"]])
+
+
+def _is_exact_peer(column: Mapping[str, Any]) -> bool:
+    """Returns whether a column counts as an exact peer: one that is published as a package, and found everything."""
+    engine = TABLE[column["engine"]]
+    return bool(engine.peer) and engine.exact and column["recall"] >= EXACT
+
+
+def _faster(what: str, ratio: float, target: float) -> common.Check:
+    return common.Check(what, ratio, target, "x", at_least=True, digits=2)
+
+
+def _build_checks(contest: Mapping[str, Any], found: Found) -> Iterator[common.Check]:
+    builds = contest["builds"]
+    if PLAIT not in builds:
+        return
+    ours, title = builds[PLAIT], f"{_named(contest)}, building"
+    for name in ("bmp", "seismic"):
+        if name in builds:
+            ratio = builds[name]["seconds"] / ours["seconds"]
+            yield _faster(f"{title}: {name} / plait", ratio, 1)
+    if contest["bits"] == 8 and contest["documents"] == max(each["documents"] for each in found):
+        grown = (ours["peak"] - ours["before"]) / ours["bytes"]
+        yield common.Check(f"{title}: memory / index of plait", grown, MEMORY, "x", digits=2)
+
+
+def _growth_checks(found: Found) -> Iterator[common.Check]:
+    grown = sorted((each for each in found if each["generated"] and each["bits"] == 8), key=lambda c: c["documents"])
+    if len(grown) < 2:
+        return
+    small, large = ({(c["form"], c["k"]): c for c in grown[at]["cells"]} for at in (0, -1))
+    sizes = f"{grown[0]['documents']:,} to {grown[-1]['documents']:,} documents"
+    for key, cell in large.items():
+        if key in small and all(PLAIT in each["columns"] for each in (cell, small[key])):
+            ratio = cell["columns"][PLAIT]["mean"] / small[key]["columns"][PLAIT]["mean"]
+            yield common.Check(f"{sizes}, {_terms(cell)}, k={key[1]}: growth", ratio, GROWTH, "x", digits=2)
+
+
+# Tables
+
+
+def _tables(found: Found) -> Iterator[common.Table]:
+    yield _overview(found)
+    for contest in found:
+        yield _builds(contest)
+        yield from (_cell_table(contest, cell) for cell in contest["cells"])
+
+
+def _overview(found: Found) -> common.Table:
+    cells = [(contest, cell) for contest in found for cell in contest["cells"]]
+    names = list(dict.fromkeys(name for _, cell in cells for name in cell["columns"]))
+    rows = [
+        (f"{_named(contest)}, {_terms(cell)}, k={cell['k']}", *(_mean(cell["columns"].get(name)) for name in names))
+        for contest, cell in cells
+    ]
+    return common.Table("Mean milliseconds a query", ("", *names), rows)
+
+
+def _mean(column: Mapping[str, Any] | None) -> str:
+    if column is None:
+        return ""
+    short = "" if column["recall"] >= 0.9995 else f" ({column['recall']:.3f})"
+    return f"{column['mean']:.3f}{short}"
+
+
+def _builds(contest: Mapping[str, Any]) -> common.Table:
+    rows = [
+        (
+            f"{name}{' (kept)' if facts.get('kept') else ''}", f"{facts['seconds']:.1f}", f"{facts['bytes'] / 2**20:,.0f}",
+            f"{facts['bytes'] / contest['postings']:.2f}", f"{(facts['peak'] - facts['before']) / 2**20:,.0f}",
+            f"{facts.get('resident', 0) / 2**20:,.0f}", ", ".join(f"{k} {v}" for k, v in facts.get("facts", {}).items()),
+        )
+        for name, facts in contest["builds"].items()
+    ]  # fmt: skip
+    columns = ("", "build, s", "index, MiB", "bytes a posting", "memory that building adds, MiB", "opened, MiB", "")
+    return common.Table(f"{_named(contest)}: {contest['postings']:,} postings, indexes", columns, rows)
+
+
+def _cell_table(contest: Mapping[str, Any], cell: Mapping[str, Any]) -> common.Table:
+    title = f"{_named(contest)}, {_terms(cell)}, k={cell['k']}: {cell['postings']:,.0f} postings a query, ms"
+    ours = cell["columns"].get(PLAIT, {}).get("mean")
+    rows = [
+        (
+            f"{name}{_settings(each)}", *(f"{each[figure]:.3f}" for figure in ("mean", "p50", "p95", "p99")),
+            f"{each['recall']:.4f}", f"{each['mean'] / ours:.2f}" if ours else "",
+        )
+        for name, each in cell["columns"].items()
+    ]  # fmt: skip
+    return common.Table(title, ("", "mean", "p50", "p95", "p99", "recall", "times plait"), rows)
+
+
+def _settings(column: Mapping[str, Any]) -> str:
+    several = len(next(iter(TABLE[column["engine"]].columns.values()))) > 1
+    return f", {', '.join(f'{k} {v:g}' for k, v in column['settings'].items())}" if several else ""
+
+
+def _named(contest: Mapping[str, Any]) -> str:
+    made = "generated" if contest["generated"] else "real"
+    bits = "" if contest["bits"] == 8 else f", {contest['bits']} bits"
+    return f"{contest['documents']:,} {made}{bits}"
+
+
+def _terms(cell: Mapping[str, Any]) -> str:
+    return f"{cell['terms']:.0f} terms"
+
+
+def _notes(args: argparse.Namespace, found: Found, absent: Sequence[str], drawn: str) -> list[str]:
+    failed = [f"{_named(c)}: {name}, {why}" for c in found for name, why in c["failed"].items()]
+    taking_part = dict.fromkeys(name for contest in found for name in contest["builds"])
+    return [
+        "Every engine indexes the same whole impacts: learned weights in 8 bits as plait quantises them (6 where the "
+        "title says so), and is asked with the same whole query weights, the largest of a query 255 (32 with 6 bits). "
+        "What an engine rounds further is said below and shows in its recall.",
+        "Short queries: the first words of held-out passages' titles, wordpieces weighted by IDF. Long ones: vectors "
+        "of held-out passages cut to their 40 largest weights. "
+        + ("Documents are added in the order of their file." if args.order == "file" else "Documents: in random order."),
+        "Recall is the share of the top k whose exact score, by a product in scipy of the same whole numbers, is at "
+        "least the k-th best; so ties count as right. It is shown in brackets where it is not 1.",
+        f"One process an engine, all on one core, one thread; each answers all queries in turn, {args.repeats} rounds "
+        f"after one that is checked and not counted; an engine that took more than {args.budget:g} s in a cell "
+        "sits out after two rounds. What is timed is the bare call, in the engine's process; a query's median over "
+        "the rounds counts.",
+        "Building is timed with one thread from arrays that are mapped from files, the index on disk included; memory is "
+        "the largest resident set while building, less that of the process before. `kept` indexes were built before.",
+        *(TABLE[name].about for name in taking_part),
+        *([f"Absent: {', '.join(absent)}."] if absent else []),
+        *(f"Failed: {each}." for each in failed),
+        drawn,
+    ]
+
+
+# The picture
+
+
+def picture(found: Found, path: Path) -> str:
+    """Draws latency against documents and against recall, where matplotlib is installed; returns what to say of it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return "No picture: matplotlib is not installed (`pip install matplotlib`)."
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "plait", "svg.fonttype": "none", "font.size": 8})
+    from matplotlib import pyplot
+
+    forms = list(dict.fromkeys(cell["form"] for contest in found for cell in contest["cells"]))
+    if not forms:
+        return "No picture: nothing was measured."
+    figure, axes = pyplot.subplots(2, len(forms), figsize=(6 * len(forms), 9), squeeze=False, layout="constrained")
+    for column, form in enumerate(forms):
+        _draw_growth(axes[0][column], found, form)
+        _draw_recall(axes[1][column], found, form)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+    return f"Picture: [{path.name}]({path.name})."
+
+
+def _draw_growth(axes: Any, found: Found, form: str, k: int = 10) -> None:
+    """Draws mean latency against documents; generated collections are drawn hollow."""
+    lines: dict[str, list[tuple[int, float, bool]]] = {}
+    for contest in found:
+        for cell in contest["cells"]:
+            if cell["form"] == form and cell["k"] == k and contest["bits"] == 8:
+                for name, each in cell["columns"].items():
+                    point = contest["documents"], each["mean"], contest["generated"]
+                    lines.setdefault(name, []).append(point)
+    for number, (name, points) in enumerate(lines.items()):
+        points.sort()
+        style = {"color": f"C{number % 10}", "linewidth": 2.5 if name.startswith(PLAIT) else 1}
+        dashed = "--" if number >= 10 or name == PLAIT else "-"
+        axes.plot([p[0] for p in points], [p[1] for p in points], dashed, label=name, **style)
+        for size, milliseconds, made in points:
+            fill = "white" if made else style["color"]
+            axes.plot([size], [milliseconds], "o", markersize=4, color=style["color"], markerfacecolor=fill)
+    axes.set(xscale="log", yscale="log", xlabel="documents (hollow: generated)", ylabel="ms a query")
+    axes.set_title(f"{form} queries, k={k}, one thread")
+    axes.grid(visible=True, which="both", linewidth=0.2)
+    axes.legend(fontsize=6)
+
+
+def _draw_recall(axes: Any, found: Found, form: str, k: int = 10) -> None:
+    """Draws mean latency against recall on the largest real collection; approximate engines with all their settings."""
+    real = [c for c in found if c["bits"] == 8 and any("Seismic" in cell["columns"] for cell in c["cells"])] or found
+    contest = max(real, key=lambda each: each["documents"])
+    cells = [cell for cell in contest["cells"] if cell["form"] == form and cell["k"] == k]
+    for cell in cells:
+        for number, (name, each) in enumerate(cell["columns"].items()):
+            tried = cell["sweeps"].get(name, [])
+            axes.plot([t["recall"] for t in tried], [t["first"] for t in tried], ".", color=f"C{number % 10}")
+            axes.plot([each["recall"]], [each["mean"]], "o", color=f"C{number % 10}", label=name)
+            axes.annotate(name, (each["recall"], each["mean"]), fontsize=6, xytext=(3, 3), textcoords="offset points")
+    axes.set(yscale="log", xlabel=f"recall at {k}", ylabel="ms a query", title=f"{form} queries, {_named(contest)}")
+    axes.grid(visible=True, which="both", linewidth=0.2)

@@ -1,0 +1,326 @@
+"""The first stage of a large dense segment: a FAISS index that proposes rows, and the table that chooses it.
+
+What it proposes is scored again with the stored full vectors (see `dense`), so it decides which rows are looked at and
+never what they score. Which FAISS index a segment gets is a row of `TABLE`, or what the index was created with. How hard
+it looks (lists probed or nodes visited, rows scored for a hit) is found when the segment is written (see `effort`), and
+kept in the segment's manifest.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import CorruptError, StoreError
+from .effort import Effort, Point, calibrated
+from .files import checksum, read_array, write_array
+from .projection import Projection, principal, query_aware
+
+FIRST, PROJECTION = "dense-first.faiss", "dense-projection.npy"
+AUTO, FLAT = "auto", "Flat"
+EVERYTHING = np.empty(0, np.uint8)  # no row is left out
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A row of the table: which index a segment gets.
+
+    Attributes:
+        up_to: documents in the segment, at most.
+        spec: a FAISS factory string; "{half}" stands for half the dimensions.
+        odd: the same where the number of dimensions is odd.
+    """
+
+    up_to: float
+    spec: str
+    odd: str
+
+    def spec_for(self, dim: int) -> str:
+        """Returns the factory string for vectors of so many dimensions."""
+        return self.odd if dim % 2 else self.spec.format(half=dim // 2)
+
+
+# Chosen by benchmarks/dense.py. With one list (IVF1) all documents are looked at, in 4-bit codes for pairs of dimensions:
+# 16 times less to read than full vectors, and no query is too unlike the documents.
+TABLE = (
+    Choice(20_000, FLAT, FLAT),
+    Choice(200_000, "IVF1,PQ{half}x4fs", "IVF256,SQ8"),
+    Choice(math.inf, "IVF1024,PQ{half}x4fs", "IVF1024,SQ8"),
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of FAISS index that can be a first stage.
+
+    Attributes:
+        classes: FAISS's names of them begin with this.
+        knob: what says how hard it looks; "" where it always looks at everything.
+        parameters: FAISS's class of search parameters.
+        least: where calibration starts.
+    """
+
+    classes: str
+    knob: str
+    parameters: str
+    least: int
+
+    def most(self, index: Any) -> int:
+        """Returns the knob's largest sensible value."""
+        return {"nprobe": getattr(index, "nlist", 1), "efSearch": 2048}.get(self.knob, 1)
+
+
+FAMILIES = (
+    Family("IndexIVF", "nprobe", "SearchParametersIVF", 2),
+    Family("IndexHNSW", "efSearch", "SearchParametersHNSW", 16),
+    Family("IndexScalarQuantizer", "", "SearchParameters", 1),
+    Family("IndexRaBitQ", "", "RaBitQSearchParameters", 1),
+    Family("IndexFlat", "", "SearchParameters", 1),
+)
+
+TRAINED = 64  # vectors a list that training looks at
+ROUNDS = 10  # of k-means
+_CHUNK = 65_536
+
+
+class Spec(NamedTuple):
+    """A parsed specification: dimensions after projection (0 without one), and the rest for FAISS's factory."""
+
+    reduced: int
+    factory: str
+
+    def __str__(self) -> str:
+        return f"LeanVec{self.reduced},{self.factory}" if self.reduced else self.factory
+
+
+def parsed(given: str) -> Spec:
+    """Returns a specification, "LeanVec160,IVF1024,SQ8" for instance, in its parts."""
+    found = re.fullmatch(r"LeanVec(\d+)(?:,(.+))?", given)
+    reduced, factory = (int(found[1]), found[2] or FLAT) if found else (0, given)
+    return Spec(reduced, FLAT if factory.lower() == "flat" else factory)
+
+
+def check_spec(given: str, dim: int) -> None:
+    """Raises a StoreError unless an index of vectors of `dim` dimensions can be made with this specification."""
+    if given == AUTO or parsed(given) == Spec(0, FLAT):
+        return
+    spec = parsed(given)
+    if not dim:
+        raise StoreError(f"dense_index={given!r} is for an index with a dense strand; this one has none")
+    if spec.reduced and spec.reduced >= dim:
+        raise StoreError(f"dense_index={given!r}: LeanVec keeps fewer dimensions than there are ({dim})")
+    _family(_empty(spec, dim), spec)
+
+
+def chosen(given: str, size: int, dim: int, table: tuple[Choice, ...] = TABLE) -> Spec:
+    """Returns what a segment of so many documents gets."""
+    if given != AUTO:
+        return parsed(given)
+    return parsed(next(row for row in table if size <= row.up_to).spec_for(dim))
+
+
+def build(folder: Path, vectors: NDArray[np.float32], spec: Spec, queries: NDArray[np.float32] | None) -> dict[str, Any]:
+    """Writes the first stage of a segment and returns what its manifest keeps of it.
+
+    Args:
+        folder: the segment's.
+        vectors: float32 (n, dim).
+        spec: which; `Flat` writes nothing.
+        queries: float32 (m, dim), a sample of queries for LeanVec, or None.
+    """
+    if spec == Spec(0, FLAT):
+        return {"spec": FLAT}
+    index, projection = _empty(spec, vectors.shape[1]), _projection(spec, vectors, queries)
+    if (least := _least_vectors(index)) > len(vectors):
+        return {"spec": FLAT, "asked": str(spec), "why": f"it takes {least} vectors to make; there are {len(vectors)}"}
+    _fill(index, vectors, projection)
+    first = First(index, projection, spec)
+    points = [point._asdict() for point in calibrated(first, vectors)]
+    _write(index, folder / FIRST)
+    if projection is not None:
+        write_array(folder / PROJECTION, np.stack(projection))
+    return {"spec": str(spec), "knob": first.family.knob, "effort": points}
+
+
+def read(folder: Path, manifest: Mapping[str, Any], flat: Any) -> First | None:
+    """Returns a segment's first stage, mapped, or None where it has none.
+
+    Args:
+        folder: the segment's.
+        manifest: of the segment.
+        flat: its FAISS Flat index, whose vectors a graph uses.
+
+    Raises:
+        CorruptError: its file was changed, or is not what the manifest says.
+    """
+    import faiss
+
+    facts = manifest["dense"]
+    spec, path = parsed(facts["spec"]), folder / FIRST
+    if spec == Spec(0, FLAT):
+        return None
+    # FAISS trusts what it reads: a changed link or size would end the process. The checksum comes first, always.
+    if (found := checksum(path)) != (written := manifest["files"][FIRST]["crc32"]):
+        raise CorruptError(f"{path} has checksum {found}; {written} was written: it was changed")
+    try:
+        index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise CorruptError(f"{path} cannot be read as a FAISS index: {error}") from error
+    projection = Projection(*read_array(folder / PROJECTION)) if spec.reduced else None
+    if (index.ntotal, index.d) != (flat.ntotal, spec.reduced or flat.d):
+        raise CorruptError(f"{path} holds {index.ntotal} vectors of {index.d}; the segment holds {flat.ntotal} others")
+    if _shares_storage(index):
+        index.storage, index.own_fields = flat, False
+    return First(index, projection, spec, points=tuple(Point(**point) for point in facts["effort"]), flat=flat)
+
+
+class First:
+    """A FAISS index that proposes rows.
+
+    Args:
+        index: the FAISS index.
+        projection: what it was filled through, or None.
+        spec: what it was made by.
+        points: how hard it must look; none before that is known.
+        flat: what it borrows vectors from, kept alive.
+    """
+
+    def __init__(
+        self, index: Any, projection: Projection | None, spec: Spec, *, points: tuple[Point, ...] = (), flat: Any = None
+    ) -> None:
+        self.index, self.projection, self._flat = index, projection, flat
+        self.family = _family(index, spec)
+        self.most = self.family.most(_inner(index))
+        self.effort = Effort(points, self.most)
+
+    def propose(
+        self, query: NDArray[np.float32], wanted: int, alive: NDArray[np.uint8], share: float, effort: float = 1.0
+    ) -> NDArray[np.int64]:
+        """Returns rows that should hold the best `wanted`, the most promising first; there may be too few.
+
+        Args:
+            query: float32 (dim,).
+            wanted: how many hits.
+            alive: uint8 (size,), 0 where a row is left out; empty when all may be returned.
+            share: how much of the segment is alive: the best k of it lie among the best k / share of all.
+            effort: 1 is what calibration found; 2 looks at twice as much.
+        """
+        count = math.ceil(wanted * self.effort.refine(wanted) * max(effort, 1.0))
+        return self.nearest(query, count, math.ceil(self.effort.knob(wanted / share) * effort), alive)
+
+    def reach(self, count: int, k: int, knob: int) -> int:
+        """Returns how many of `count` rows a search for k can propose: a graph only has those that it keeps in view."""
+        return min(count, max(k, knob)) if self.family.knob == "efSearch" else count
+
+    def nearest(
+        self, query: NDArray[np.float32], count: int, knob: int, alive: NDArray[np.uint8] = EVERYTHING
+    ) -> NDArray[np.int64]:
+        """Returns FAISS's own nearest rows, best first, at most `count` of them."""
+        asked = query if self.projection is None else self.projection.of_query(query)
+        knob = min(max(knob, count if self.family.knob == "efSearch" else 1), self.most)
+        count = min(count, self.index.ntotal)
+        _, found = self.index.search(asked[None, :], count, params=_parameters(self.index, self.family, knob, alive))
+        return found[0][found[0] >= 0].astype(np.int64)
+
+
+def selector(alive: NDArray[np.uint8]) -> Any:
+    """Returns FAISS's form of a bitmap of rows, or None where all are alive."""
+    import faiss
+
+    swig: Any = faiss
+    return swig.IDSelectorBitmap(np.packbits(alive, bitorder="little")) if alive.size else None
+
+
+def _parameters(index: Any, family: Family, knob: int, alive: NDArray[np.uint8]) -> Any:
+    import faiss
+
+    swig: Any = faiss
+    options = {family.knob: knob} if family.knob else {}
+    made = getattr(swig, family.parameters)(sel=selector(alive), **options)
+    return swig.SearchParametersPreTransform(index_params=made) if _is_chain(index) else made
+
+
+def _empty(spec: Spec, dim: int) -> Any:
+    import faiss
+
+    try:
+        return faiss.index_factory(spec.reduced or dim, spec.factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        reason = str(error).split("Error: ")[-1].split("\n")[0]
+        raise StoreError(f"dense_index={str(spec)!r}: FAISS cannot make it of {dim} dimensions ({reason})") from error
+
+
+def _family(index: Any, spec: Spec) -> Family:
+    name = type(_inner(index)).__name__
+    for family in FAMILIES:
+        if name.startswith(family.classes) and (name, spec.reduced) != ("IndexFlat", 0):
+            return family
+    raise StoreError(
+        f"dense_index={str(spec)!r} makes a FAISS {name}, which cannot be a first stage; give auto, flat, or a factory "
+        "string that begins with IVF, HNSW, SQ or RaBitQ, perhaps after LeanVecN (hits are always scored again by the "
+        "full vectors: no Refine is needed)"
+    )
+
+
+def _is_chain(index: Any) -> bool:
+    return type(index).__name__ == "IndexPreTransform"
+
+
+def _inner(index: Any) -> Any:
+    import faiss
+
+    return faiss.downcast_index(index.index) if _is_chain(index) else index
+
+
+def _shares_storage(index: Any) -> bool:
+    """Returns whether a graph can use the vectors of the segment's Flat file instead of a copy."""
+    return type(index).__name__ == "IndexHNSWFlat"
+
+
+def _least_vectors(index: Any) -> int:
+    inner = _inner(index)
+    codes = 2 ** getattr(getattr(inner, "pq", None), "nbits", 0)
+    return max(getattr(inner, "nlist", 1), codes, 2)
+
+
+def _projection(spec: Spec, vectors: NDArray[np.float32], queries: NDArray[np.float32] | None) -> Projection | None:
+    if not spec.reduced:
+        return None
+    if queries is None or not len(queries):
+        return principal(vectors, spec.reduced)
+    return query_aware(vectors, queries, spec.reduced)
+
+
+def _fill(index: Any, vectors: NDArray[np.float32], projection: Projection | None) -> None:
+    """Trains and fills an empty index, a part of the vectors at a time."""
+    inner = _inner(index)
+    for part in (inner, getattr(inner, "pq", None)):  # FAISS would complain of few vectors on standard error
+        if hasattr(part, "cp"):
+            part.cp.min_points_per_centroid = 1
+    if hasattr(inner, "cp"):
+        inner.cp.niter, inner.cp.max_points_per_centroid = ROUNDS, TRAINED
+    step = max(1, len(vectors) // max(TRAINED * getattr(inner, "nlist", 1), _CHUNK))
+    index.train(_shortened(vectors[::step], projection))
+    for start in range(0, len(vectors), _CHUNK):
+        index.add(_shortened(vectors[start : start + _CHUNK], projection))
+
+
+def _shortened(vectors: NDArray[np.float32], projection: Projection | None) -> NDArray[np.float32]:
+    vectors = np.ascontiguousarray(vectors)
+    return vectors if projection is None else projection.of_documents(vectors)
+
+
+def _write(index: Any, path: Path) -> None:
+    import faiss
+
+    try:
+        faiss.write_index(index, str(path), faiss.IO_FLAG_SKIP_STORAGE if _shares_storage(index) else 0)
+    except RuntimeError as error:  # a full disk, as FAISS tells it
+        raise OSError(f"{path} could not be written: {error}") from error

@@ -1,0 +1,131 @@
+"""How hard a first stage must look, found by asking it for neighbours that are known.
+
+The questions are means of a few stored vectors. Stored vectors themselves are too easy: they lie where documents lie, and
+real queries do not. Means of four were found to need as much effort as titles do (see benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .ann import First
+
+DEPTHS = (10, 200)  # what people see, and what a strand proposes; other k's lie on the line through them (in logarithms)
+SAMPLED, MIXED = 100, 4  # questions, and the stored vectors that each is the mean of
+TARGET = 0.99  # the recall to reach on them
+SLACK = 0.001  # what scoring fewer rows may cost of it
+REFINES = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # rows to score for a hit
+MOST_SCORED = 1600  # rows scored for a query, however many are wanted
+_CHUNK = 65_536
+
+
+class Point(NamedTuple):
+    """What reaches the target for one k: the knob's value, rows to score for a hit; and the recall they reach."""
+
+    k: int
+    knob: float
+    refine: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to look, for any k.
+
+    Attributes:
+        points: for ascending k's.
+        most: the knob's largest value.
+    """
+
+    points: tuple[Point, ...]
+    most: int
+
+    def knob(self, k: float) -> int:
+        """Returns the knob's value where k rows are wanted of the whole segment."""
+        return min(self.most, math.ceil(self._at(k, [p.knob for p in self.points])))
+
+    def refine(self, k: float) -> float:
+        """Returns how many rows to score for a hit, at least 1, where k are wanted."""
+        return max(1.0, self._at(k, [p.refine for p in self.points]))
+
+    def _at(self, k: float, values: list[float]) -> float:
+        """Returns the value at k of the line through the outermost points, in logarithms; below the first, its value."""
+        first, last = self.points[0].k, self.points[-1].k
+        if k <= first or last == first:
+            return values[0]
+        slope = math.log(values[-1] / values[0]) / math.log(last / first)
+        return values[0] * (k / first) ** slope
+
+
+def calibrated(first: First, vectors: NDArray[np.float32]) -> tuple[Point, ...]:
+    """Returns the least effort that reaches the target, for each depth.
+
+    Args:
+        first: what looks.
+        vectors: float32 (n, dim), what it was filled with, in full.
+    """
+    depths = [k for k in DEPTHS if k <= len(vectors)] or [len(vectors)]
+    trial = _Trial(first, vectors, depths[-1])
+    return tuple(_point(first, trial, k) for k in depths)
+
+
+def _point(first: First, trial: _Trial, k: int) -> Point:
+    knob = found = 0
+    for knob in _steps(first.family.least, first.most):
+        found = trial.recall(k, knob, REFINES[-1])
+        if found >= TARGET:
+            break
+    refine = next(r for r in REFINES if trial.recall(k, knob, r) >= min(found - SLACK, TARGET))
+    return Point(k, knob, refine, round(trial.recall(k, knob, refine), 4))
+
+
+def _steps(least: int, most: int) -> Iterator[int]:
+    """Yields ascending values, each about 1.4 times the last."""
+    value = float(min(least, most))
+    while value < most:
+        yield math.ceil(value)
+        value *= math.sqrt(2)
+    yield most
+
+
+class _Trial:
+    """Queries made of stored vectors, and what each finds among all of them."""
+
+    def __init__(self, first: First, vectors: NDArray[np.float32], deepest: int) -> None:
+        self._first, self._vectors = first, vectors
+        self._queries = _between(vectors)
+        self._best = self._nearest(deepest)
+        self._scores: dict[Any, list[NDArray[np.float32]]] = {}
+
+    def recall(self, k: int, knob: int, refine: float) -> float:
+        """Returns the share of the k nearest neighbours that are found; of those that tie with the last, any will do."""
+        if (k, knob) not in self._scores:  # fewer rows to score are the first of many
+            count = self._first.reach(min(math.ceil(REFINES[-1] * k), max(MOST_SCORED, k)), k, knob)
+            self._scores = {(k, knob): [self._seen(query, count, knob) for query in self._queries]}
+        least = self._best[:, k - 1] - 1e-5 * np.abs(self._best[:, k - 1])
+        seen, count = zip(self._scores[k, knob], least, strict=True), math.ceil(refine * k)
+        return float(np.mean([min(k, np.count_nonzero(scores[:count] >= enough)) for scores, enough in seen])) / k
+
+    def _seen(self, query: NDArray[np.float32], count: int, knob: int) -> NDArray[np.float32]:
+        return self._vectors[self._first.nearest(query, count, knob)] @ query
+
+    def _nearest(self, k: int) -> NDArray[np.float32]:
+        """Returns the scores of each query's k nearest, best first."""
+        best = np.empty((len(self._queries), 0), np.float32)
+        for start in range(0, len(self._vectors), _CHUNK):
+            scores = self._queries @ self._vectors[start : start + _CHUNK].T
+            best = -np.sort(-np.hstack([best, scores]), axis=1)[:, :k]
+        return best
+
+
+def _between(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns means of stored vectors, chosen by a fixed seed: queries as hard as short texts about the documents are."""
+    rows = np.random.default_rng(0).integers(0, len(vectors), (MIXED, SAMPLED))
+    return np.mean([vectors[each] for each in rows], axis=0, dtype=np.float32)
