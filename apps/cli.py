@@ -23,6 +23,7 @@ from .options import (
     DenseIndex,
     DenseModel,
     Depth,
+    Exactness,
     FieldOption,
     FilterOption,
     IndexArgument,
@@ -143,6 +144,15 @@ def compact_command(index: IndexArgument, as_json: JsonFlag = False) -> None:
     compact(index, as_json=as_json)
 
 
+@app.command("check")
+def check_command(index: IndexArgument, as_json: JsonFlag = False) -> None:
+    """Read a whole index and compare it with its checksums and digests; status 1 where something is wrong."""
+    from .upkeep import check
+
+    if not check(index, as_json=as_json):
+        raise typer.Exit(1)
+
+
 @app.command("fields")
 def fields_command(
     index: IndexArgument,
@@ -166,6 +176,7 @@ def search_command(
     weights: Weights = None,
     depth: Depth = 200,
     filter: FilterOption = None,
+    exactness: Exactness = 1.0,
     explain: Annotated[bool, typer.Option("--explain", help="Show which terms matched and what they add.")] = False,
     queries: Annotated[
         Path | None, typer.Option("--queries", help="Many queries: .jsonl, .tsv or one a line; - reads stdin.")
@@ -180,7 +191,7 @@ def search_command(
     searching.check_options(query, queries, run, skip_bad=skip_bad, explain=explain, as_json=as_json)
     options: dict[str, Any] = {
         "k": k, "strands": strands, "fusion": fusion, "weights": parsed_weights(weights), "depth": depth,
-        "filter": filter,
+        "filter": filter, "exactness": exactness,
     }  # fmt: skip
     with closing(Retriever.open(index, dense=dense, learned=learned)) as retriever:
         if queries is None:

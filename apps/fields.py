@@ -30,7 +30,8 @@ def fields(index: Path, *, add: Sequence[str] | None, drop: Sequence[str] | None
     for name, type in declared.items():
         console.out.print(console.visible(f"{name}:{type}"), soft_wrap=True)
     if not declared:
-        console.out.print(f"{index} declares no fields; add one with: plait fields {index} --add year:integer")
+        message = f"{index} declares no fields; add one with: plait fields {index} --add year:integer"
+        console.out.print(message, soft_wrap=True)
 
 
 def check_declared(out: Path, asked: Mapping[str, str], declared: Mapping[str, str]) -> None:

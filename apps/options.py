@@ -37,6 +37,9 @@ FieldOption = Annotated[
 FilterOption = Annotated[
     str | None, typer.Option("--filter", help="Only documents for which this holds: \"year >= 2020 AND 'ml' IN tags\".")
 ]
+Exactness = Annotated[
+    float, typer.Option("--exactness", help="Below 1 the sparse strands may miss hits, and are faster when large.")
+]
 CommitEvery = Annotated[int, typer.Option("--commit-every", min=1, help="Commit after this many documents.")]
 
 

@@ -1,12 +1,14 @@
-"""`plait compact`, and what is compacted without being asked for."""
+"""`plait compact`, what is compacted without being asked for, and `plait check`."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..index import Snapshot, StoreError, Writer
+from ..index import check as check_index
 from ..retriever import Retriever
 from . import console
 
@@ -33,6 +35,22 @@ def compact(index: Path, *, as_json: bool) -> None:
         done = f"merged {merged:,} segment(s), dropped {facts['dropped']:,} deleted documents"
         now = f"{index} has {facts['segments']:,} segment(s) and takes {sizes}"
         console.out.print(f"{done}; {now}", soft_wrap=True)
+
+
+def check(index: Path, *, as_json: bool) -> bool:
+    """Reads a whole index, says what is wrong with it, and returns whether nothing is."""
+    report = check_index(index)
+    if as_json:
+        problems = [asdict(problem) for problem in report.problems]
+        facts = {"files": report.files, "bytes": report.bytes, "documents": report.documents, "problems": problems}
+        console.print_json({"index": str(index), **facts})
+    else:
+        for problem in report.problems:
+            console.out.print(f"{problem.where}: {problem.what}; {problem.advice}", soft_wrap=True, markup=False)
+        read = f"{report.documents:,} documents and {report.files:,} files, {report.bytes / 1e6:,.1f} MB"
+        verdict = f"{len(report.problems):,} problem(s)" if report.problems else "all as it was written"
+        console.out.print(f"{index}: {read}: {verdict}", soft_wrap=True)
+    return not report.problems
 
 
 def merge_where_it_pays(retriever: Retriever, added: int) -> None:

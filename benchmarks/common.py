@@ -82,7 +82,7 @@ class Table:
         return f"## {self.title}\n\n{lines}"
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
+class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Help that names a default where there is one to name."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
@@ -92,7 +92,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 def parser(description: str, *, repeats: int | None = None) -> argparse.ArgumentParser:
     """Returns a parser with the options that every script has."""
-    made = argparse.ArgumentParser(description=description, formatter_class=_Help, allow_abbrev=False)
+    made = argparse.ArgumentParser(description=description, formatter_class=Help, allow_abbrev=False)
     made.add_argument("--results", type=Path, default=RESULTS, help="folder for the result files")
     if repeats is not None:
         made.add_argument("--repeats", type=int, default=repeats, help="repetitions; the median counts")

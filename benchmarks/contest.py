@@ -40,11 +40,9 @@ class Process:
 
     def __init__(self, name: str, python: str, core: int, log: Path) -> None:
         self.name = name
-        command = [python, "-m", "engines", name, str(core)]
+        command, here, pipe = [python, "-m", "engines", name, str(core)], Path(__file__).parent, subprocess.PIPE
         with log.open("a") as sink:
-            self._process = subprocess.Popen(
-                command, cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink, text=True
-            )
+            self._process = subprocess.Popen(command, cwd=here, stdin=pipe, stdout=pipe, stderr=sink, text=True)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Returns the answer to a request.
@@ -305,5 +303,5 @@ def _figures(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def _say(title: str, cell: Mapping[str, Any]) -> None:
-    figures = ", ".join(f"{column} {each['mean']:.3f} ({each['recall']:.3f})" for column, each in cell["columns"].items())
-    print(f"{title}: {figures}", file=sys.stderr, flush=True)
+    figures = [f"{column} {each['mean']:.3f} ({each['recall']:.3f})" for column, each in cell["columns"].items()]
+    print(f"{title}: {', '.join(figures)}", file=sys.stderr, flush=True)

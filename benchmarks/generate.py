@@ -44,7 +44,9 @@ NOTES = (
 )
 
 
-def write(vectors: Path, folder: Path, count: int, *, bits: int = 8, order: str = "file", parents: int | None = None) -> None:
+def write(
+    vectors: Path, folder: Path, count: int, *, bits: int = 8, order: str = "file", parents: int | None = None
+) -> None:
     """Writes made-up documents into a folder, as rows.
 
     Args:

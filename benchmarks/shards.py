@@ -8,7 +8,7 @@ sample of n passages, whatever n. The last lines of that order are held out: que
     0000.npz ...  scipy matrices of weights; the last shard holds the held-out rows as well, which nobody reads
     queries.json  texts of the held-out passages and the first words of their titles
     short.npz, long.npz  both encoded, as queries and as documents
-    literal.npy   int64, for each term the passages whose own text holds it (held-out ones do not count): IDF counts these
+    literal.npy   int64, for each term the passages whose own text holds it, held-out ones not counted: for IDF
 """
 
 # pyright: reportMissingImports=false
@@ -93,7 +93,7 @@ def _keep_facts(folder: Path, facts: dict[str, Any]) -> None:
     path = folder / "facts.json"
     if path.exists() and (found := json.loads(path.read_text(encoding="utf-8"))) != facts:
         other = [key for key in facts if facts[key] != found.get(key)]
-        common.fail(f"{path} is of other vectors ({', '.join(other)} differ); expected an empty folder or the same ones")
+        common.fail(f"{path} is of other vectors ({', '.join(other)} differ); expected the same, or an empty folder")
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 

@@ -45,23 +45,25 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__ or "")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
     _prepare_arguments(commands.add_parser("prepare", help="encode a collection into a folder of vectors"))
     _run_arguments(commands.add_parser("run", help="measure"))
-    made = commands.add_parser("calibrate", help="compare generated documents with real ones")
-    made.add_argument("vectors", type=Path, metavar="VECTORS", help="folder that `prepare` filled")
-    made.add_argument("--documents", type=_size, help="how many to compare; else all there are")
-    made.set_defaults(do=_calibrate)
+    _calibrate_arguments(commands.add_parser("calibrate", help="compare generated documents with real ones"))
     return parser.parse_args()
 
 
 class _Command(argparse.ArgumentParser):
-    """A sub-command, with the options that every script has."""
+    """A sub-command, its help written as that of the other scripts."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        self.add_argument("--results", type=Path, default=common.RESULTS, help="folder for the result files")
+        super().__init__(**options, allow_abbrev=False, formatter_class=common.Help)
+
+
+def _measuring(parser: argparse.ArgumentParser, do: Any) -> None:
+    parser.add_argument("vectors", type=Path, metavar="VECTORS", help="folder that `prepare` filled")
+    parser.add_argument("--results", type=Path, default=common.RESULTS, help="folder for the result files")
+    parser.set_defaults(do=do)
 
 
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,11 +74,17 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(do=_prepare)
 
 
+def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
+    _measuring(parser, _calibrate)
+    parser.add_argument("--documents", type=_size, metavar="N", help="how many to compare; else all there are")
+
+
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    _measuring(parser, _run)
     add = parser.add_argument
-    add("vectors", type=Path, metavar="VECTORS", help="folder that `prepare` filled")
     add("--documents", nargs="*", type=_size, default=[*SIZES], metavar="N", help="real collections; or `all`")
     add("--generated", nargs="*", type=int, default=[*GENERATED], metavar="N", help="generated collections")
+    add("--parents", type=int, metavar="N", help="real documents that generated ones are made of; else all")
     add("--growth", nargs="*", type=int, default=[*GROWTH], metavar="N", help="generated ones for plait alone")
     add("--peer", action="append", default=[], metavar="NAME=PYTHON", help=f"one of {', '.join(_peers())}")
     add("--beside", type=Path, metavar="FILE", help="yardstick: Python with build(csr) and search(...)")
@@ -88,7 +96,6 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--work", type=Path, metavar="FOLDER", help="keep documents, indexes and logs there, and use them again")
     add("--core", type=int, default=_last_core(), help="where engines run")
     add("--name", default="sparse", help="of the result files")
-    parser.set_defaults(do=_run)
 
 
 def _size(text: str) -> int | None:
@@ -198,7 +205,7 @@ def _made(plan: Plan, args: argparse.Namespace, work: Path) -> Collection:
 
 def _collect(plan: Plan, args: argparse.Namespace, folder: Path) -> None:
     if plan.generated:
-        generate.write(args.vectors, folder, plan.size, bits=plan.bits, order=args.order)
+        generate.write(args.vectors, folder, plan.size, bits=plan.bits, order=args.order, parents=args.parents)
     else:
         in_order = args.order == "file"
         shards.documents(args.vectors, plan.size, bits=plan.bits, in_file_order=in_order).save(folder)

@@ -1,5 +1,8 @@
 """The page of sparse.py: tables, targets, pictures."""
 
+# pyright: reportMissingImports=false
+# (matplotlib need not be there)
+
 from __future__ import annotations
 
 import argparse
@@ -28,7 +31,7 @@ def written(args: argparse.Namespace, where: Mapping[str, Any], found: Found, ab
     drawn = picture(found, args.results / f"{args.name}.svg")
     return common.write(
         args.name, args.results, where=where,
-        about="Sparse top-k of learned vectors, milliseconds a query, one thread; the same impacts and queries for all.",
+        about="Sparse top-k of learned vectors, one thread, the same impacts and queries for all.",
         raw={"repeats": args.repeats, "order": args.order, "absent": list(absent), "contests": list(found)},
         checks=list(checks(found)), tables=list(_tables(found)), notes=_notes(args, found, absent, drawn),
     )  # fmt: skip
@@ -128,16 +131,25 @@ def _mean(column: Mapping[str, Any] | None) -> str:
 
 
 def _builds(contest: Mapping[str, Any]) -> common.Table:
-    rows = [
-        (
-            f"{name}{' (kept)' if facts.get('kept') else ''}", f"{facts['seconds']:.1f}", f"{facts['bytes'] / 2**20:,.0f}",
-            f"{facts['bytes'] / contest['postings']:.2f}", f"{(facts['peak'] - facts['before']) / 2**20:,.0f}",
-            f"{facts.get('resident', 0) / 2**20:,.0f}", ", ".join(f"{k} {v}" for k, v in facts.get("facts", {}).items()),
-        )
-        for name, facts in contest["builds"].items()
-    ]  # fmt: skip
+    rows = [_build_row(name, facts, contest["postings"]) for name, facts in contest["builds"].items()]
     columns = ("", "build, s", "index, MiB", "bytes a posting", "memory that building adds, MiB", "opened, MiB", "")
     return common.Table(f"{_named(contest)}: {contest['postings']:,} postings, indexes", columns, rows)
+
+
+def _build_row(name: str, facts: Mapping[str, Any], postings: int) -> tuple[str, ...]:
+    return (
+        f"{name}{' (kept)' if facts.get('kept') else ''}",
+        f"{facts['seconds']:.1f}",
+        _mebibytes(facts["bytes"]),
+        f"{facts['bytes'] / max(1, postings):.2f}",
+        _mebibytes(facts["peak"] - facts["before"]),
+        _mebibytes(facts.get("resident", 0)),
+        ", ".join(f"{key} {value}" for key, value in facts.get("facts", {}).items()),
+    )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f}"
 
 
 def _cell_table(contest: Mapping[str, Any], cell: Mapping[str, Any]) -> common.Table:
@@ -170,22 +182,22 @@ def _terms(cell: Mapping[str, Any]) -> str:
 
 def _notes(args: argparse.Namespace, found: Found, absent: Sequence[str], drawn: str) -> list[str]:
     failed = [f"{_named(c)}: {name}, {why}" for c in found for name, why in c["failed"].items()]
+    order = "in the order of their file" if args.order == "file" else "in a random order"
     taking_part = dict.fromkeys(name for contest in found for name in contest["builds"])
     return [
         "Every engine indexes the same whole impacts: learned weights in 8 bits as plait quantises them (6 where the "
         "title says so), and is asked with the same whole query weights, the largest of a query 255 (32 with 6 bits). "
         "What an engine rounds further is said below and shows in its recall.",
         "Short queries: the first words of held-out passages' titles, wordpieces weighted by IDF. Long ones: vectors "
-        "of held-out passages cut to their 40 largest weights. "
-        + ("Documents are added in the order of their file." if args.order == "file" else "Documents: in random order."),
+        f"of held-out passages cut to their 40 largest weights. Documents are added {order}.",
         "Recall is the share of the top k whose exact score, by a product in scipy of the same whole numbers, is at "
         "least the k-th best; so ties count as right. It is shown in brackets where it is not 1.",
         f"One process an engine, all on one core, one thread; each answers all queries in turn, {args.repeats} rounds "
         f"after one that is checked and not counted; an engine that took more than {args.budget:g} s in a cell "
         "sits out after two rounds. What is timed is the bare call, in the engine's process; a query's median over "
         "the rounds counts.",
-        "Building is timed with one thread from arrays that are mapped from files, the index on disk included; memory is "
-        "the largest resident set while building, less that of the process before. `kept` indexes were built before.",
+        "Building is timed with one thread, from arrays that are mapped from files to an index on disk; memory is the "
+        "largest resident set while building, less that of the process before. `kept` indexes were built before.",
         *(TABLE[name].about for name in taking_part),
         *([f"Absent: {', '.join(absent)}."] if absent else []),
         *(f"Failed: {each}." for each in failed),

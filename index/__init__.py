@@ -3,6 +3,7 @@
 `create` makes an index, `Writer` fills it, `Snapshot` searches it; `reference` defines what a sparse score is.
 """
 
+from .check import Problem, Report, check
 from .contract import CorruptError, FilterError, Hits, Layout, LockedError, Row, StoreError
 from .fields import Field
 from .ranking import order, ranked
@@ -18,11 +19,14 @@ __all__ = [
     "Hits",
     "Layout",
     "LockedError",
+    "Problem",
+    "Report",
     "Row",
     "Selection",
     "Snapshot",
     "StoreError",
     "Writer",
+    "check",
     "create",
     "order",
     "ranked",

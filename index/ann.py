@@ -85,6 +85,7 @@ FAMILIES = (
     Family("IndexFlat", "", "SearchParameters", 1),
 )
 
+MOST_LISTS, MOST_LINKS = 1 << 20, 512
 TRAINED = 64  # vectors a list that training looks at
 ROUNDS = 10  # of k-means
 _CHUNK = 65_536
@@ -116,7 +117,13 @@ def check_spec(given: str, dim: int) -> None:
         raise StoreError(f"dense_index={given!r} is for an index with a dense strand; this one has none")
     if spec.reduced and spec.reduced >= dim:
         raise StoreError(f"dense_index={given!r}: LeanVec keeps fewer dimensions than there are ({dim})")
-    _family(_empty(spec, dim), spec)
+    index = _empty(spec, dim)
+    _family(index, spec)
+    if not _is_sensible(index):
+        raise StoreError(
+            f"dense_index={given!r} cannot be filled: it takes 1 to {MOST_LISTS:,} lists, 2 to {MOST_LINKS} links, and "
+            "no more dimensions than there are"
+        )
 
 
 def chosen(given: str, size: int, dim: int, table: tuple[Choice, ...] = TABLE) -> Spec:
@@ -133,16 +140,23 @@ def build(folder: Path, vectors: NDArray[np.float32], spec: Spec, queries: NDArr
         folder: the segment's.
         vectors: float32 (n, dim).
         spec: which; `Flat` writes nothing.
-        queries: float32 (m, dim), a sample of queries for LeanVec, or None.
+        queries: float32 (m, dim), a sample of queries to suit, or None.
+
+    Raises:
+        StoreError: FAISS cannot make it of these vectors.
+        OSError: it cannot be written.
     """
     if spec == Spec(0, FLAT):
         return {"spec": FLAT}
     index, projection = _empty(spec, vectors.shape[1]), _projection(spec, vectors, queries)
     if (least := _least_vectors(index)) > len(vectors):
         return {"spec": FLAT, "asked": str(spec), "why": f"it takes {least} vectors to make; there are {len(vectors)}"}
-    _fill(index, vectors, projection)
+    try:
+        _fill(index, vectors, projection)
+    except RuntimeError as error:
+        raise StoreError(f"dense_index={str(spec)!r}: {_reason(error)}; make the index with another") from error
     first = First(index, projection, spec)
-    points = [point._asdict() for point in calibrated(first, vectors)]
+    points = [point._asdict() for point in calibrated(first, vectors, queries)]
     _write(index, folder / FIRST)
     if projection is not None:
         write_array(folder / PROJECTION, np.stack(projection))
@@ -253,8 +267,15 @@ def _empty(spec: Spec, dim: int) -> Any:
     try:
         return faiss.index_factory(spec.reduced or dim, spec.factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        reason = str(error).split("Error: ")[-1].split("\n")[0]
-        raise StoreError(f"dense_index={str(spec)!r}: FAISS cannot make it of {dim} dimensions ({reason})") from error
+        raise StoreError(
+            f"dense_index={str(spec)!r} is no FAISS index of {spec.reduced or dim} dimensions ({_reason(error)}); give "
+            "auto, flat, or a factory string as IVF1024,SQ8 or HNSW32"
+        ) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """Returns the last part of what FAISS says: before it come C++ names."""
+    return " ".join(re.split(r"Error: |\.cpp:\d+: ", str(error))[-1].split())
 
 
 def _family(index: Any, spec: Spec) -> Family:
@@ -267,6 +288,15 @@ def _family(index: Any, spec: Spec) -> Family:
         "string that begins with IVF, HNSW, SQ or RaBitQ, perhaps after LeanVecN (hits are always scored again by the "
         "full vectors: no Refine is needed)"
     )
+
+
+def _is_sensible(index: Any) -> bool:
+    """Returns whether sizes are in bounds that FAISS does not check before it is too late."""
+    inner = _inner(index)
+    links = inner.hnsw.nb_neighbors(1) if hasattr(inner, "hnsw") else 2
+    steps = [index.chain.at(i) for i in range(index.chain.size())] if _is_chain(index) else []
+    narrower = all(step.d_out <= step.d_in for step in steps)
+    return narrower and 1 <= getattr(inner, "nlist", 1) <= MOST_LISTS and 2 <= links <= MOST_LINKS
 
 
 def _is_chain(index: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,25 @@ def insert(connection: sqlite3.Connection, documents: Iterable[tuple[int, str, M
     connection.executemany(sql, (tuple(row(*document)) for document in documents))
 
 
+def damage(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yields what is wrong with the tables, as `check` tells it: they must follow from the stored metadata."""
+    sql = "SELECT position FROM {} ORDER BY position"
+    if _differ(*(connection.execute(sql.format(table)) for table in ("attribute", "document"))):
+        yield "the table of declared fields has not the rows of the documents"
+    for field in fields(connection):
+        column = _column(field)
+        sql = f"SELECT position, {column} FROM attribute WHERE {column} IS NOT NULL ORDER BY position"  # noqa: S608
+        items = "SELECT position, value FROM item WHERE field = ? ORDER BY position, value"
+        try:
+            wrong = _differ(connection.execute(sql), map(_counted, stored(connection, field))) or _differ(
+                connection.execute(items, (field.number,)), _items(stored(connection, field))
+            )
+        except ValueError:  # metadata that cannot be read or does not fit: its digest tells more
+            wrong = True
+        if wrong:
+            yield f"the field {field.name!r} differs from the documents' metadata"
+
+
 def select(connection: sqlite3.Connection, condition: Condition) -> NDArray[np.int64]:
     """Returns the positions of the living documents that match, ascending.
 
@@ -132,6 +152,21 @@ def select(connection: sqlite3.Connection, condition: Condition) -> NDArray[np.i
     sql = f"SELECT group_concat(position) FROM {condition.table} WHERE {condition.sql}"  # noqa: S608  # written by us
     (found,) = connection.execute(sql, condition.parameters).fetchone()
     return np.sort(np.array(found.split(",") if found else [], np.int64))
+
+
+def _differ(kept: Iterable[object], expected: Iterable[object]) -> bool:
+    return any(left != right for left, right in zip_longest(kept, expected))
+
+
+def _counted(pair: tuple[int, Value]) -> tuple[int, Value]:
+    position, value = pair
+    return position, len(value) if isinstance(value, tuple) else value
+
+
+def _items(filled: Iterable[tuple[int, Value]]) -> Iterator[tuple[int, Scalar]]:
+    for position, value in filled:
+        if isinstance(value, tuple):
+            yield from ((position, item) for item in sorted(value))  # type: ignore[type-var]  # of one type
 
 
 def _column(field: Field) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -40,7 +41,17 @@ CREATE TABLE document (
 CREATE INDEX document_parent ON document (parent) WHERE parent IS NOT NULL;
 CREATE TABLE tombstone (position INTEGER PRIMARY KEY, buried INTEGER NOT NULL);
 CREATE INDEX tombstone_buried ON tombstone (buried);
+CREATE TABLE seal (checksum TEXT NOT NULL);
+INSERT INTO seal VALUES ('');
 """
+# What a search depends on without reading it again: SQLite checks its structure, not its contents.
+_SEALED = (
+    "SELECT key, value FROM setting ORDER BY key",
+    "SELECT name, value FROM counter ORDER BY name",
+    "SELECT * FROM segment ORDER BY number",
+    "SELECT * FROM field ORDER BY number",
+    "SELECT count(*), total(position), total(buried), max(position * (buried + 1) % 65521) FROM tombstone",
+)
 
 
 class SegmentRow(NamedTuple):
@@ -85,7 +96,7 @@ class Totals(NamedTuple):
 
 def digest(document: StoredDocument) -> bytes:
     """Returns a hash of all that is stored of a document: equal digests mean there is nothing to do."""
-    values = [document.title, document.text, dict(document.metadata), document.parent, document.start]
+    values = [document.id, document.title, document.text, dict(document.metadata), document.parent, document.start]
     return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).digest()
 
 
@@ -108,7 +119,9 @@ def create(folder: Path) -> None:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(_SCHEMA + attributes.SCHEMA)
+        connection.execute("BEGIN")
         connection.executemany("INSERT INTO counter VALUES (?, 0)", [(name,) for name in _COUNTERS])
+        commit(connection)
     finally:
         connection.close()
 
@@ -154,7 +167,9 @@ def _pin(connection: sqlite3.Connection, folder: Path) -> None:
             f"{folder} has index format {version}; this plait reads format {FORMAT}: "
             f"use the plait that made it, or index again"
         )
-    connection.execute("SELECT value FROM counter").fetchone()  # the first read fixes the snapshot
+    (expected,) = connection.execute("SELECT checksum FROM seal").fetchone()  # the first read fixes the snapshot
+    if _seal(connection) != expected:
+        raise CorruptError(f"{folder / NAME} is damaged: its settings, counters or lists of segments were changed")
 
 
 def open_writer(folder: Path) -> sqlite3.Connection:
@@ -200,6 +215,19 @@ def begin(connection: sqlite3.Connection) -> None:
     _advance(connection, "commit", 1)
 
 
+def commit(connection: sqlite3.Connection) -> None:
+    """Ends a writer's transaction: all of it is durable and visible, and sealed."""
+    connection.execute("UPDATE seal SET checksum = ?", (_seal(connection),))
+    connection.execute("COMMIT")
+
+
+def _seal(connection: sqlite3.Connection) -> str:
+    value = 0
+    for sql in _SEALED:
+        value = zlib.crc32(json.dumps(connection.execute(sql).fetchall()).encode(), value)
+    return f"{value:08x}"
+
+
 def _counter(connection: sqlite3.Connection, name: str) -> int:
     return connection.execute("SELECT value FROM counter WHERE name = ?", (name,)).fetchone()[0]
 
@@ -217,14 +245,39 @@ def ids_at(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int
     return dict(connection.execute(sql, (json.dumps(positions),)))
 
 
+_DOCUMENT = "SELECT position, id, title, text, metadata, parent, start, digest FROM document "
+
+
 def rows_at(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, Row]:
-    """Returns live documents by position."""
-    sql = (
-        "SELECT position, id, title, text, metadata, parent, start FROM document "
-        "WHERE position IN (SELECT value FROM json_each(?))"
-    )
-    found = (Row(*row) for row in connection.execute(sql, (json.dumps(positions),)))
-    return {row.position: row._replace(metadata=json.loads(str(row.metadata))) for row in found}
+    """Returns live documents by position.
+
+    Raises:
+        CorruptError: a document is not what its digest says.
+    """
+    sql = _DOCUMENT + "WHERE position IN (SELECT value FROM json_each(?))"
+    found = {}
+    for *values, expected in connection.execute(sql, (json.dumps(positions),)):
+        row = _row(values)
+        if row is None or digest(row) != expected:
+            raise CorruptError(
+                f"{NAME} is damaged: the document {values[1]!r} does not match its digest; `plait check` tells more"
+            )
+        found[row.position] = row
+    return found
+
+
+def rows_with_digests(connection: sqlite3.Connection) -> Iterator[tuple[Row | None, bytes]]:
+    """Yields every live document with the digest that was stored; None for one whose metadata cannot be read."""
+    for *values, expected in connection.execute(_DOCUMENT):
+        yield _row(values), expected
+
+
+def _row(values: Sequence[Any]) -> Row | None:
+    row = Row(*values)
+    try:
+        return row._replace(metadata=json.loads(str(row.metadata)))
+    except ValueError:
+        return None
 
 
 def positions_of(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, int]:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from . import ann
 from .contract import CorruptError
+from .files import read_array
 
-DENSE = "dense.faiss"
+DENSE, QUERIES = "dense.faiss", "queries.npy"
 
 MORE = 8  # neighbours asked for beyond k, so that one look usually shows where the top k ends
 ROUNDING = 1e-5  # how far FAISS's inner products and ours may be apart, relative to the largest
@@ -74,7 +75,7 @@ def write_dense(
         folder: the segment's.
         vectors: float32 (n, dim); may be mapped, and is read a part at a time.
         spec: "auto", "flat", or a FAISS factory string, perhaps after "LeanVecN,".
-        queries: float32 (m, dim), sample queries that a LeanVec projection is to suit.
+        queries: float32 (m, dim), sample queries: the effort is calibrated on them, and a LeanVec projection suits them.
         table: what "auto" chooses from.
     """
     if not (folder / DENSE).exists():
@@ -82,6 +83,12 @@ def write_dense(
     if len(vectors) <= SCANNED:  # no search would ask a first stage
         return {"spec": ann.FLAT}
     return ann.build(folder, vectors, ann.chosen(spec, *vectors.shape, table), queries)
+
+
+def sample_queries(index: Path) -> NDArray[np.float32] | None:
+    """Returns the sample queries that an index was made with, float32 (m, dim), or None."""
+    path = index / QUERIES
+    return read_array(path) if path.exists() else None
 
 
 class Proposed(NamedTuple):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 DEPTHS = (10, 200)  # what people see, and what a strand proposes; other k's lie on the line through them (in logarithms)
 SAMPLED, MIXED = 100, 4  # questions, and the stored vectors that each is the mean of
-TARGET = 0.99  # the recall to reach on them
-SLACK = 0.001  # what scoring fewer rows may cost of it
+TARGET = 0.98  # the recall to reach on them
+SLACK = 0.003  # what scoring fewer rows may cost of it
 REFINES = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # rows to score for a hit
 MOST_SCORED = 1600  # rows scored for a query, however many are wanted
 _CHUNK = 65_536
@@ -64,15 +64,18 @@ class Effort:
         return values[0] * (k / first) ** slope
 
 
-def calibrated(first: First, vectors: NDArray[np.float32]) -> tuple[Point, ...]:
+def calibrated(
+    first: First, vectors: NDArray[np.float32], queries: NDArray[np.float32] | None = None
+) -> tuple[Point, ...]:
     """Returns the least effort that reaches the target, for each depth.
 
     Args:
         first: what looks.
         vectors: float32 (n, dim), what it was filled with, in full.
+        queries: float32 (m, dim), a sample of real queries, which then are the questions.
     """
     depths = [k for k in DEPTHS if k <= len(vectors)] or [len(vectors)]
-    trial = _Trial(first, vectors, depths[-1])
+    trial = _Trial(first, vectors, _between(vectors) if queries is None else _sample(queries), depths[-1])
     return tuple(_point(first, trial, k) for k in depths)
 
 
@@ -82,7 +85,7 @@ def _point(first: First, trial: _Trial, k: int) -> Point:
         found = trial.recall(k, knob, REFINES[-1])
         if found >= TARGET:
             break
-    refine = next(r for r in REFINES if trial.recall(k, knob, r) >= min(found - SLACK, TARGET))
+    refine = next(r for r in REFINES if trial.recall(k, knob, r) >= found - SLACK)
     return Point(k, knob, refine, round(trial.recall(k, knob, refine), 4))
 
 
@@ -96,11 +99,12 @@ def _steps(least: int, most: int) -> Iterator[int]:
 
 
 class _Trial:
-    """Queries made of stored vectors, and what each finds among all of them."""
+    """Queries, and what each finds among all vectors."""
 
-    def __init__(self, first: First, vectors: NDArray[np.float32], deepest: int) -> None:
-        self._first, self._vectors = first, vectors
-        self._queries = _between(vectors)
+    def __init__(
+        self, first: First, vectors: NDArray[np.float32], queries: NDArray[np.float32], deepest: int
+    ) -> None:
+        self._first, self._vectors, self._queries = first, vectors, queries
         self._best = self._nearest(deepest)
         self._scores: dict[Any, list[NDArray[np.float32]]] = {}
 
@@ -123,6 +127,12 @@ class _Trial:
             scores = self._queries @ self._vectors[start : start + _CHUNK].T
             best = -np.sort(-np.hstack([best, scores]), axis=1)[:, :k]
         return best
+
+
+def _sample(queries: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns some of the queries, evenly spaced."""
+    chosen = np.unique(np.linspace(0, len(queries) - 1, SAMPLED).astype(np.int64))
+    return np.ascontiguousarray(queries[chosen])
 
 
 def _between(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

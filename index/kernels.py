@@ -91,43 +91,60 @@ def _cells(p_terms, p_cells, row_start, cell_window, cell_start, cell_max, terms
 
 
 @njit(nogil=True, cache=True)
-def _fetch_cell(offsets, impacts, rows, stride, start, size):
+def _fetch_cell(offsets, impacts, start, size):
     if size > 0:
         for line in range(min(LINES, (size >> 5) + 1)):
             _fetch(offsets, start + 32 * line)
         for line in range(min(LINES, (size >> 6) + 1)):
             _fetch(impacts, start + 64 * line)
-    elif size < 0:
-        for line in range(LINES):
-            _fetch(rows, start * stride + 64 * line)
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def _fill_rows(sums, rows, stride, starts, sizes, weights, length):
+    """Sets sums[:length] from the cells that are kept as rows, two in a pass: half the traffic on the sums."""
+    pending, before, fresh = np.int64(-1), np.uint32(0), True
+    for t in range(starts.size):
+        first = starts[t] * stride
+        if sizes[t] >= 0 or first > rows.size - length:
+            continue
+        if pending < 0:
+            pending, before = first, weights[t]
+            continue
+        one, two, weight = np.uintp(pending), np.uintp(first), weights[t]
+        if fresh:
+            for i in range(np.uintp(length)):
+                sums[i] = before * np.uint32(rows[one + i]) + weight * np.uint32(rows[two + i])
+        else:
+            for i in range(np.uintp(length)):
+                sums[i] += before * np.uint32(rows[one + i]) + weight * np.uint32(rows[two + i])
+        pending, fresh = np.int64(-1), False
+    if pending >= 0:
+        one = np.uintp(pending)
+        if fresh:
+            for i in range(np.uintp(length)):
+                sums[i] = before * np.uint32(rows[one + i])
+        else:
+            for i in range(np.uintp(length)):
+                sums[i] += before * np.uint32(rows[one + i])
+    elif fresh:
+        for i in range(np.uintp(length)):
+            sums[i] = np.uint32(0)
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
 def _fill(sums, offsets, impacts, rows, stride, starts, sizes, weights, length):
     """Sums up one window: sums[:length] from its cells."""
-    for i in range(np.uintp(length)):
-        sums[i] = np.uint32(0)
-    pending, before = np.int64(-1), np.uint32(0)
-    last, limit = min(offsets.size, impacts.size), rows.size - length
+    for t in range(min(AHEAD, starts.size)):
+        _fetch_cell(offsets, impacts, starts[t], sizes[t])
+    _fill_rows(sums, rows, stride, starts, sizes, weights, length)
+    last = min(offsets.size, impacts.size)
     for t in range(starts.size):
         if t + AHEAD < starts.size:
-            _fetch_cell(offsets, impacts, rows, stride, starts[t + AHEAD], sizes[t + AHEAD])
-        weight = weights[t]
+            _fetch_cell(offsets, impacts, starts[t + AHEAD], sizes[t + AHEAD])
         if sizes[t] > 0:
+            weight = weights[t]
             for p in range(np.uintp(min(starts[t], last)), np.uintp(min(starts[t] + sizes[t], last))):
                 sums[offsets[p]] += weight * np.uint32(impacts[p])
-        elif sizes[t] < 0 and starts[t] * stride <= limit:
-            # Two rows are added in one pass: half the traffic on the sums.
-            if pending < 0:
-                pending, before = starts[t] * stride, weight
-                continue
-            one, two = np.uintp(pending), np.uintp(starts[t] * stride)
-            for i in range(np.uintp(length)):
-                sums[i] += before * np.uint32(rows[one + i]) + weight * np.uint32(rows[two + i])
-            pending = np.int64(-1)
-    if pending >= 0:
-        for i in range(np.uintp(length)):
-            sums[i] += before * np.uint32(rows[np.uintp(pending) + i])
 
 
 @njit(nogil=True, cache=True)
@@ -179,25 +196,51 @@ def _ranking(kept, id_rank, k):
 
 
 @njit(nogil=True, cache=True)
+def _light(p_terms, p_cells, cell_max, terms, weights, exactness):
+    """Returns which terms, the lightest first, could add at most 1 - exactness of the highest possible sum."""
+    highest = np.zeros(terms.size, np.int64)
+    for t in range(terms.size):
+        row = _row(p_terms, terms[t])
+        if row >= 0:
+            for cell in range(p_cells[row], min(np.int64(p_cells[row + 1]), cell_max.size)):
+                highest[t] = max(highest[t], np.int64(weights[t]) * cell_max[cell])
+    order, count, total = np.argsort(highest), 0, np.int64(0)
+    for t in order[:-1]:
+        total += highest[t]
+        if total > (1 - exactness) * highest.sum():
+            break
+        count += 1
+    return order[:count]
+
+
+@njit(nogil=True, cache=True)
 def search(
     p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, id_rank,
     p_shape, terms, weights, k, alive, exactness, sums,
 ):  # fmt: skip
     """Returns the k best (sums uint32, documents int64); see `reference.search`.
 
-    `sums` is uint32 (ROOM,), scratch space of the calling thread. `k` is at least 1. With an exactness below 1 windows
-    are left out whose bound, times it, does not reach the threshold.
+    `sums` is uint32 (ROOM,), scratch space of the calling thread. `k` is at least 1. With an exactness e below 1 the
+    lightest terms wait as long as they could add no more than 1 - e of the highest possible sum, and windows are left
+    out whose bound, times e, does not reach the threshold ("term pruning" and "heap factor" in the literature). The 2 k
+    best documents found so then get their whole sums.
     """
     window, stride, n = p_shape[0], p_shape[1], id_rank.size
     n_windows, n_terms = (n + window - 1) // window, terms.size
     bounds = np.zeros(n_windows, np.int64)
     starts, sizes = np.empty((n_windows, n_terms), np.int64), np.zeros((n_windows, n_terms), np.int64)
     _cells(p_terms, p_cells, row_start, cell_window, cell_start, cell_max, terms, weights, bounds, starts, sizes)
+    wanted, left_out, every = k, np.empty(0, np.int64), sizes
+    if exactness < 1:
+        wanted, left_out = 2 * k, _light(p_terms, p_cells, cell_max, terms, weights, exactness)
+        sizes = sizes.copy()
+        for t in left_out:
+            sizes[:, t] = 0
     shift, largest = np.int64(0), bounds.max() if n_windows else 0
     while (largest >> shift) >= BUCKETS:
         shift += 1
     histogram = np.zeros(BUCKETS + 1, np.int64)
-    kept, size = np.empty(max(1024, 2 * k), np.uint64), 0
+    kept, size = np.empty(max(1024, 2 * wanted), np.uint64), 0
     bucket, above, least = 0, 0, np.uint32(1)  # `above` of the sums kept lie in `bucket` or higher
     for w in np.argsort(-bounds):
         if bounds[w] * exactness < least:
@@ -223,12 +266,22 @@ def search(
                 histogram[b] += 1
                 if b >= bucket:
                     above += 1
-                    while above - histogram[bucket] >= k:
+                    while above - histogram[bucket] >= wanted:
                         above -= histogram[bucket]
                         bucket += 1
                         least = np.uint32(bucket << shift)
     kept, size = _grown(kept, size, least)
-    best = _ranking(kept[:size], id_rank, k)
+    best = _ranking(kept[:size], id_rank, wanted)
+    if left_out.size:
+        for i in range(best.size):
+            document = np.int64(best[i] & np.uint64(0xFFFFFFFF))
+            w = document // window
+            for t in left_out:
+                if every[w, t]:
+                    impact = _impact(offsets, impacts, rows, stride, starts[w, t], every[w, t], document % window)
+                    best[i] += np.uint64(weights[t] * impact) << np.uint64(32)
+    if exactness < 1:
+        best = _ranking(best, id_rank, k)
     found = np.empty(best.size, np.uint32)
     documents = np.empty(best.size, np.int64)
     for i in range(best.size):

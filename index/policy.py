@@ -19,8 +19,9 @@ DEAD_SHARE = 0.25
 # A commit waits for merges of at most so many documents and postings: a fraction of a second. A segment of this size
 # needs no first stage of a dense index either.
 QUICK_DOCUMENTS, QUICK_POSTINGS = 16_384, 4_000_000
-# A commit that wrote a lot itself may also merge so many times as much: it takes longer by a constant factor.
-PATIENCE = 8
+# A commit that wrote a lot itself may also merge so many times as much: it takes longer by a constant factor, and a
+# tier of commits of its size is merged at once.
+PATIENCE = 10
 # Larger merges wait for `compact`, except when there would be more segments than this: each has open files, and each
 # search visits each.
 MOST_SEGMENTS = 32

@@ -53,4 +53,4 @@ class Positions:
             return np.where(inside, positions - self.first, -1)
         at = np.minimum(np.searchsorted(self._sorted, positions), self.size - 1)
         rows = at if self._rows is None else self._rows[at]
-        return np.where(self._sorted[at] == positions, rows, -1).astype(np.int64)
+        return np.where(self._sorted[at] == positions, rows.astype(np.int64), -1)

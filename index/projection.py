@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SHRINKAGE = 0.05  # how much of the documents' own spread the queries' spread is mixed with: few queries span little
+# The queries' spread is mixed with so much of the documents' own: a few hundred queries say little about most directions,
+# and with less of it even queries like the sample lost more than by `principal`.
+SHRINKAGE = 1.0
 _CHUNK = 16_384
 
 

@@ -1,38 +1,37 @@
 """Compiled parts of `reorder`: the strongest terms of each document, and the halving of a set of documents.
 
-A graph here is (starts int64 (n + 1,), terms uint32 (edges,), size): each document's terms, numbered from 0 to size - 1.
-All sums are of integers, so an order does not depend on the processor that it was computed on.
+A graph here is (starts, terms, size): document d has the terms terms[starts[d] : starts[d + 1]], numbered from 0 to
+size - 1; starts is int64 (n + 1,), terms uint32. Sums are of integers: an order does not depend on the processor.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-LEARNED = 1 << 20  # below it a node of the first graph is a learned term, from it up a bucket of lexical ones
-BUCKETS = 1 << 22
-STEPS = 1 << 14  # a gain is counted in 1 / STEPS of a bit
-LONELY = 2  # a term of fewer documents pulls nothing together
-
-
-@njit(nogil=True, cache=True)
-def _node(term):  # noqa: ANN001, ANN202
-    return term if term < LEARNED else LEARNED + (term & (BUCKETS - 1))
+LEARNED = 1 << 20  # nodes below are learned terms; those from here up are buckets of lexical hashes
+NODES = LEARNED + (1 << 22)
+STEPS = 1 << 14  # a pull is counted in 1 / STEPS of a bit
+SETTLED = 8  # rounds end when no more than n >> SETTLED documents move
 
 
 @njit(nogil=True, cache=True)
-def frequencies(terms: NDArray[np.uint32]) -> NDArray[np.int32]:
-    """Returns how many postings each node has, int32 (LEARNED + BUCKETS,). Lexical hashes that share a bucket are one."""
-    counts = np.zeros(LEARNED + BUCKETS, np.int32)
+def _node(term):
+    return term if term < LEARNED else LEARNED + (term & (NODES - LEARNED - 1))
+
+
+@njit(nogil=True, cache=True)
+def frequencies(terms):
+    """Returns how many postings each node has, int32 (NODES,). Lexical terms that share a bucket count as one."""
+    counts = np.zeros(NODES, np.int32)
     for i in range(terms.size):
         counts[_node(np.int64(terms[i]))] += 1
     return counts
 
 
 @njit(nogil=True, cache=True)
-def kth(values, k):  # noqa: ANN001, ANN201
-    """Returns the k-th smallest value (from 0) and leaves `values` in another order (quickselect)."""
+def _kth(values, k):
+    """Returns the k-th smallest value, counted from 0, and leaves `values` in another order (quickselect)."""
     low, high = 0, values.size - 1
     while low < high:
         a, b, c = values[low], values[(low + high) >> 1], values[high]
@@ -57,19 +56,19 @@ def kth(values, k):  # noqa: ANN001, ANN201
 
 
 @njit(nogil=True, cache=True)
-def _keep_strongest(nodes, scores, scratch, count, most):  # noqa: ANN001, ANN202
-    """Moves the `most` best-scored of nodes[:count] to the front; of equal ones the first."""
+def _keep_strongest(nodes, values, scratch, count, most):
+    """Moves the `most` nodes of largest value among the first `count` to the front, of equal ones the first."""
     if count <= most:
         return count
-    scratch[:count] = scores[:count]
-    least = kth(scratch[:count], count - most)
-    above = 0
+    scratch[:count] = values[:count]
+    least = _kth(scratch[:count], count - most)
+    ties = most
     for i in range(count):
-        above += scores[i] > least
-    ties, kept = most - above, 0
+        ties -= values[i] > least
+    kept = 0
     for i in range(count):
-        tie = scores[i] == least
-        if scores[i] > least or (tie and ties > 0):
+        tie = values[i] == least
+        if values[i] > least or (tie and ties > 0):
             ties -= tie
             nodes[kept] = nodes[i]
             kept += 1
@@ -77,16 +76,17 @@ def _keep_strongest(nodes, scores, scratch, count, most):  # noqa: ANN001, ANN20
 
 
 @njit(nogil=True, cache=True)
-def strongest(starts, terms, values, weights, most, room):  # noqa: ANN001, ANN201
-    """Returns (starts, nodes): each document's `most` learned and `most` lexical nodes of largest value x weight.
+def strongest(starts, terms, values, wanted, most, room):
+    """Returns (starts, nodes): each document's `most` learned and `most` lexical nodes of largest value.
 
-    `weights` is float32 (LEARNED + BUCKETS,); nodes of weight 0 are left out. `room` is a bound on the edges.
+    `wanted` is bool (NODES,); other nodes are left out. `room` is at least the number of edges.
     """
     n = starts.size - 1
     longest = 0
     for d in range(n):
         longest = max(longest, starts[d + 1] - starts[d])
-    nodes, scores, scratch = np.empty(longest, np.uint32), np.empty(longest, np.float32), np.empty(longest, np.float32)
+    nodes = np.empty(longest, np.uint32)
+    found, scratch = np.empty(longest, values.dtype), np.empty(longest, values.dtype)
     new_starts, edges = np.zeros(n + 1, np.int64), np.empty(room, np.uint32)
     at = 0
     for d in range(n):
@@ -95,11 +95,11 @@ def strongest(starts, terms, values, weights, most, room):  # noqa: ANN001, ANN2
             count = 0
             while i < last and terms[i] < end:
                 node = _node(np.int64(terms[i]))
-                if weights[node] > 0:
-                    nodes[count], scores[count] = node, weights[node] * values[i]
+                if wanted[node]:
+                    nodes[count], found[count] = node, values[i]
                     count += 1
                 i += 1
-            count = _keep_strongest(nodes, scores, scratch, count, most)
+            count = _keep_strongest(nodes, found, scratch, count, most)
             edges[at : at + count] = nodes[:count]
             at += count
         new_starts[d + 1] = at
@@ -107,15 +107,25 @@ def strongest(starts, terms, values, weights, most, room):  # noqa: ANN001, ANN2
 
 
 @njit(nogil=True, cache=True)
-def part(starts, terms, degrees, side, wanted):  # noqa: ANN001, ANN201
-    """Returns the graph of the documents with side[d] == wanted, its terms numbered anew, without lonely ones.
+def degrees(starts, terms, size, first):
+    """Returns in how many of the first `first` documents each term is, int32 (size,)."""
+    counts = np.zeros(size, np.int32)
+    for e in range(starts[first]):
+        counts[terms[e]] += 1
+    return counts
 
-    `degrees` (size,) counts each term's documents among those wanted.
+
+@njit(nogil=True, cache=True)
+def part(starts, terms, degree, side, wanted):
+    """Returns the graph of the documents with side[d] == wanted.
+
+    `degree` counts each term's documents among them. Terms of a single one pull nothing together and are left out; the
+    others are numbered anew.
     """
-    names, size = np.empty(degrees.size, np.int64), 0
-    for t in range(degrees.size):
-        names[t] = size if degrees[t] >= LONELY else -1
-        size += degrees[t] >= LONELY
+    names, size = np.empty(degree.size, np.int64), 0
+    for t in range(degree.size):
+        names[t] = size if degree[t] > 1 else -1
+        size += degree[t] > 1
     documents = edges = 0
     for d in range(side.size):
         if side[d] == wanted:
@@ -137,25 +147,20 @@ def part(starts, terms, degrees, side, wanted):  # noqa: ANN001, ANN201
 
 
 @njit(nogil=True, cache=True)
-def degrees(starts, terms, size, last):  # noqa: ANN001, ANN201
-    """Returns in how many of the first `last` documents each term occurs, int32 (size,)."""
-    counts = np.zeros(size, np.int32)
-    for e in range(starts[last]):
-        counts[terms[e]] += 1
-    return counts
+def pulls(left, total, table, skew, from_left, from_right):
+    """Sets how much each term pulls a document to the right: one that is on the left, and one that is on the right.
 
-
-@njit(nogil=True, cache=True)
-def pulls(left, total, table, skew, from_left, from_right):  # noqa: ANN001, ANN201
-    """Sets how strongly each term pulls a document to the right, where the document is left, and where it is right."""
+    The arrays are int32 (size,), in STEPS; `left` and `total` count the term's documents; see `reorder.slopes` for
+    `table`, and `reorder.skew_of`.
+    """
     for t in range(total.size):
-        here, there = left[t], total[t] - left[t]
-        from_left[t] = skew - table[here] + table[there + 1]
-        from_right[t] = skew + table[there] - table[here + 1]
+        right = total[t] - left[t]
+        from_left[t] = skew - table[left[t]] + table[right + 1]
+        from_right[t] = skew + table[right] - table[left[t] + 1]
 
 
 @njit(nogil=True, cache=True)
-def preferences(starts, terms, side, from_left, from_right, keys):  # noqa: ANN001, ANN201
+def preferences(starts, terms, side, from_left, from_right, keys):
     """Sets each document's key: twice the sum of its terms' pulls, plus its side, so that ties stay where they are."""
     for d in range(side.size):
         pulled = np.int32(0)
@@ -169,10 +174,10 @@ def preferences(starts, terms, side, from_left, from_right, keys):  # noqa: ANN0
 
 
 @njit(nogil=True, cache=True)
-def _move(starts, terms, keys, scratch, middle, side, left):  # noqa: ANN001, ANN202
+def _move(starts, terms, keys, scratch, middle, side, left):
     """Puts the `middle` smallest keys on the left, of equal ones the first; returns how many documents moved."""
     scratch[:] = keys
-    border = kth(scratch, middle)
+    border = _kth(scratch, middle)
     ties = middle
     for d in range(keys.size):
         ties -= keys[d] < border
@@ -193,24 +198,20 @@ def _move(starts, terms, keys, scratch, middle, side, left):  # noqa: ANN001, AN
 
 
 @njit(nogil=True, cache=True)
-def halve(starts, terms, size, middle, rounds, table):  # noqa: ANN001, ANN201
-    """Returns (side uint8 (n,), left, total): a halving of a graph's documents with similar ones on the same side.
+def halve(starts, terms, size, middle, skew, table, rounds):
+    """Returns (side uint8 (n,), left, total): a graph halved so that similar documents are on the same side.
 
-    Args:
-        starts, terms, size: the graph; at first its first `middle` documents are left.
-        middle: how many documents are left in the end.
-        rounds: most rounds of moving; fewer where little moves any more.
-        table: see `reorder.step_costs`.
+    Side 0 gets `middle` documents; it starts with the first ones. In each of at most `rounds` rounds as many change
+    sides as lowers the cost. `left` and `total`, int32 (size,), count each term's documents on side 0 and on both.
     """
     n = starts.size - 1
     total, left = degrees(starts, terms, size, n), degrees(starts, terms, size, middle)
     side = (np.arange(n) >= middle).astype(np.uint8)
-    skew = np.int32(np.rint((np.log2(middle) - np.log2(n - middle)) * STEPS))
     from_left, from_right = np.empty(size, np.int32), np.empty(size, np.int32)
     keys, scratch = np.empty(n, np.int32), np.empty(n, np.int32)
     for _ in range(rounds):
         pulls(left, total, table, skew, from_left, from_right)
         preferences(starts, terms, side, from_left, from_right, keys)
-        if _move(starts, terms, keys, scratch, middle, side, left) <= n >> 8:
+        if _move(starts, terms, keys, scratch, middle, side, left) <= n >> SETTLED:
             break
     return side, left, total

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import approximate, files, reference
+from . import files, reference
 from .compiled import inverted, kernels, sums_of
 from .contract import LEXICAL_BASE, Layout
 from .database import SegmentRow
-from .dense import DenseSegment, write_dense
+from .dense import DenseSegment, sample_queries, write_dense
 from .positions import POSITIONS, SORTED, SORTED_ROWS, Positions, position_arrays
 from .postings import Forward, Postings, impacts_of
 
@@ -74,7 +74,7 @@ def seal_segment(
         files.write_array(folder / f"{name}.npy", values)
     facts = {"documents": forward.size, "dim": layout.dim, "average_length": average, "largest_norm": 0.0}
     if vectors is not None:
-        facts["dense"] = write_dense(folder, vectors, layout.dense_index)
+        facts["dense"] = write_dense(folder, vectors, layout.dense_index, queries=sample_queries(folder.parent.parent))
         facts["largest_norm"] = float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max(initial=0.0)))
     written = files.write_manifest(folder, facts)
     files.sync_folder(folder.parent)
@@ -169,14 +169,12 @@ class Segment:
         alive: NDArray[np.uint8] = NONE_DEAD,
         exactness: float = 1.0,
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """Returns the k best (sums, documents) of this segment; see `reference.search`, and `approximate`."""
+        """Returns the k best (sums, documents) of this segment; see `reference.search` and `kernels.search`."""
         if not self.size:
             return np.empty(0, np.uint32), np.empty(0, np.int64)
         if (compiled := kernels()) is None:
             return reference.search(self.postings, terms, weights, k, alive)
-        if exactness < 1:
-            return self._approximate(terms, weights, k, alive, exactness)
-        return compiled.search(*self.postings, terms, weights, k, alive, 1.0, sums_of(compiled.ROOM))
+        return compiled.search(*self.postings, terms, weights, k, alive, float(exactness), sums_of(compiled.ROOM))
 
     def search_batch(
         self,
@@ -187,27 +185,15 @@ class Segment:
     ) -> list[tuple[NDArray[np.uint32], NDArray[np.int64]]]:
         """Returns what `search` returns, for several (terms, weights), without coming back to Python in between."""
         compiled = kernels()
-        if compiled is None or exactness < 1 or not self.size or not queries:
+        if compiled is None or not self.size or not queries:
             return [self.search(terms, weights, k, alive, exactness) for terms, weights in queries]
         starts = np.cumsum([0, *(terms.size for terms, _ in queries)])
         terms, weights = (np.concatenate(parts) for parts in zip(*queries, strict=True))
         scratch = sums_of(compiled.ROOM)
-        ends, sums, rows = compiled.search_many(*self.postings, starts, terms, weights, k, alive, 1.0, scratch)
+        ends, sums, rows = compiled.search_many(
+            *self.postings, starts, terms, weights, k, alive, float(exactness), scratch
+        )
         return list(zip(np.split(sums, ends[:-1]), np.split(rows, ends[:-1]), strict=True))
-
-    def _approximate(
-        self,
-        terms: NDArray[np.uint32],
-        weights: NDArray[np.uint32],
-        k: int,
-        alive: NDArray[np.uint8],
-        exactness: float,
-    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """Searches with the heavier terms, then sums all terms up for twice as many documents as are wanted."""
-        compiled, kept = kernels(), approximate.heavier(self.postings, terms, weights, exactness)
-        scratch = sums_of(compiled.ROOM)
-        _, rows = compiled.search(*self.postings, terms[kept], weights[kept], 2 * k, alive, exactness, scratch)
-        return self.best_of(terms, weights, k, rows)
 
     def best_of(
         self, terms: NDArray[np.uint32], weights: NDArray[np.uint32], k: int, rows: NDArray[np.int64]

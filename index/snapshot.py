@@ -183,7 +183,9 @@ class Snapshot:
             weights: float32, not negative.
             k: how many are wanted, at least 1.
             within: only these documents; they are chosen before anything is scored.
-            exactness: 1 finds the exact top k; less, above 0, may miss some of it and is faster (see `approximate`).
+            exactness: 1 finds the exact top k; less, above 0, may miss some of it and is faster on large indexes: light
+                terms only complete the scores of what the others find, and windows that come near the threshold are
+                left out. Scores are true all the same.
         """
         return self.sparse_search_batch(strand, [(terms, weights)], k, within=within, exactness=exactness)[0]
 
@@ -283,6 +285,17 @@ class Snapshot:
             for scores, rows in [segment.dense.search(query, k, alive, effort=effort, exact=exact)]
         ]
         return self._merged(found, k)
+
+    def dense_search_batch(
+        self,
+        queries: Sequence[NDArray[np.float32]],
+        k: int,
+        *,
+        within: Selection | None = None,
+        threads: int | None = None,
+    ) -> list[Hits]:
+        """Returns `dense_search` of every query, computed on `threads` cores (None: on all there are)."""
+        return spread(lambda query: self.dense_search(query, k, within=within), queries, threads)
 
     def dense_scores(self, query: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns the inner products of given documents: the very numbers that `dense_search` would give them."""

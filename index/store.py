@@ -9,13 +9,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import attributes, database, files
 from .ann import check_spec
 from .contract import Layout, StoreError
+from .dense import QUERIES
+from .fields import shown
 
 
 def create(
-    folder: Path, layout: Layout, settings: Mapping[str, Any], fields: Mapping[str, str] | None = None
+    folder: Path,
+    layout: Layout,
+    settings: Mapping[str, Any],
+    fields: Mapping[str, str] | None = None,
+    *,
+    queries: NDArray[np.float32] | None = None,
 ) -> None:
     """Makes an empty index.
 
@@ -24,10 +34,13 @@ def create(
         layout: how impacts and vectors are laid out.
         settings: anything else to remember, as JSON values.
         fields: the types of declared columns, by name (see `Writer.declare`).
+        queries: float32 (m, dim), dense vectors of queries like those to come; large segments are tuned to them.
 
     Raises:
         StoreError: there is something already, the folder cannot be written, or a field cannot be declared.
     """
+    if fields is not None and not isinstance(fields, Mapping):
+        raise StoreError(f"fields are names with types, as {{'year': 'integer'}}, not {shown(fields)}")
     if (folder / database.NAME).exists():
         raise StoreError(f"there is an index at {folder} already; open it, or choose another name")
     if folder.exists() and not folder.is_dir():
@@ -37,12 +50,17 @@ def create(
     if not 1 <= layout.window <= 65536:
         raise StoreError(f"a window holds 1 to 65,536 documents, not {layout.window}")
     check_spec(layout.dense_index, layout.dim)
+    if queries is not None and queries.shape[1] != layout.dim:
+        raise StoreError(f"sample queries have {queries.shape[1]} dimensions; the index is made for {layout.dim}")
     with database.explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Made aside and renamed: a crash leaves either no index or a whole one.
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             _fill(made, {**settings, "layout": asdict(layout)}, fields or {})
+            if queries is not None and len(queries):
+                files.write_array(made / QUERIES, queries)
+                files.sync_file(made / QUERIES)
             made.chmod(0o755)
             if folder.exists():
                 folder.rmdir()
@@ -64,7 +82,7 @@ def _fill(folder: Path, settings: Mapping[str, Any], fields: Mapping[str, str]) 
         for name, type in fields.items():
             if (field := attributes.new_field(connection, name, type)) is not None:
                 attributes.declare(connection, field)
-        connection.execute("COMMIT")
+        database.commit(connection)
     finally:
         connection.close()
     files.sync_folder(folder)

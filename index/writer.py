@@ -281,7 +281,7 @@ class Writer:
         with database.explained(self.folder), self._undone():
             self._flush()
             if self.pending:
-                self._connection.execute("COMMIT")
+                database.commit(self._connection)
         fresh, self._fresh = self._fresh, Shape()
         return fresh
 
@@ -297,7 +297,7 @@ class Writer:
                 self._begin()
                 for rows in groups:
                     compaction.merge(self.folder, rows, self._connection, self.layout, reorder)
-                self._connection.execute("COMMIT")
+                database.commit(self._connection)
         return sum(map(len, groups))
 
     def _is_loose(self, rows: Sequence[SegmentRow]) -> bool:

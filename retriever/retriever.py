@@ -353,6 +353,7 @@ class Retriever:
         depth: int = searching.DEPTH,
         explain: bool = False,
         filter: str | None = None,
+        exactness: float = 1.0,
     ) -> list[Hit]:
         """Returns the k best documents, best first; fewer when fewer match.
 
@@ -366,12 +367,14 @@ class Retriever:
             explain: also fill `Hit.matches`.
             filter: only documents for which this holds, as "year >= 2020 AND 'ml' IN tags" (see `plait.index.filters`);
                 they are chosen before anything is scored, so that k hits come whenever k documents match.
+            exactness: 1 lets the sparse strands propose their exact top; less, above 0, lets them miss some of it and
+                be faster on large indexes (see `Snapshot.sparse_search`). Scores are true either way.
 
         Raises:
-            QueryError: the query is empty, k is below 1, or a name is unknown.
+            QueryError: the query is empty, k is below 1, exactness is out of range, or a name is unknown.
             FilterError: the filter cannot be read, or asks what the declared fields cannot answer.
         """
-        options = self._options(k, strands, fusion, weights, depth, explain, filter)
+        options = self._options(k, strands, fusion, weights, depth, explain, filter, exactness)
         with self._reading() as snapshot:
             return next(searching.search(snapshot, self._strands(options.strands), [query], options))
 
@@ -386,9 +389,10 @@ class Retriever:
         depth: int = searching.DEPTH,
         explain: bool = False,
         filter: str | None = None,
+        exactness: float = 1.0,
     ) -> list[list[Hit]]:
         """Returns the hits of each query, in the order of the queries; the arguments are those of `search`."""
-        options = self._options(k, strands, fusion, weights, depth, explain, filter)
+        options = self._options(k, strands, fusion, weights, depth, explain, filter, exactness)
         with self._reading() as snapshot:
             return list(searching.search(snapshot, self._strands(options.strands), queries, options))
 
@@ -402,9 +406,10 @@ class Retriever:
         weights: Mapping[str, float] | None = None,
         depth: int = searching.DEPTH,
         filter: str | None = None,
+        exactness: float = 1.0,
     ) -> dict[str, dict[str, float]]:
         """Returns a TREC run, {query id: {document id: score}}, best first, without reading the documents' texts."""
-        options = self._options(k, strands, fusion, weights, depth, False, filter)
+        options = self._options(k, strands, fusion, weights, depth, False, filter, exactness)
         with self._reading() as snapshot:
             answers = searching.rankings(snapshot, self._strands(options.strands), list(queries.values()), options)
             return dict(zip(queries, answers, strict=True))
@@ -468,6 +473,7 @@ class Retriever:
         depth: int,
         explain: bool,
         filter: str | None,
+        exactness: float,
     ) -> searching.Options:
         settings = self._snapshot.settings
         names = self.strands if strands is None else parse_strands(strands, self.strands)
@@ -480,6 +486,7 @@ class Retriever:
             depth=depth,
             explain=explain,
             filter=filter,
+            exactness=exactness,
         )
 
 

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..index import Selection, Snapshot
+from ..index import Hits, Snapshot
 from .errors import QueryError
 from .fusion import Candidates, Fusion, chosen, weights_for
 from .hits import Hit, Match, StrandScore
 from .strands import Strand
 
 DEPTH = 200
+AT_ONCE = 256  # queries of a batch whose candidates are held at the same time
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Options:
     depth: int
     explain: bool
     filter: str | None = None
+    exactness: float = 1.0
 
 
 class Ranked(NamedTuple):
@@ -50,6 +52,7 @@ def options(
     depth: int,
     explain: bool,
     filter: str | None = None,
+    exactness: float = 1.0,
 ) -> Options:
     """Returns checked settings.
 
@@ -61,8 +64,10 @@ def options(
             raise QueryError(f"{name} is how many are wanted: a whole number of at least 1, not {value!r}")
     if not strands:
         raise QueryError("no strand was named")
+    if not 0 < exactness <= 1:
+        raise QueryError(f"exactness lies above 0 and is at most 1, which is exact; not {exactness!r}")
     checked = check_fusion(fusion, weights, strands)
-    return Options(int(k), tuple(strands), chosen(fusion), checked, int(depth), explain, filter)
+    return Options(int(k), tuple(strands), chosen(fusion), checked, int(depth), explain, filter, exactness)
 
 
 def check_fusion(fusion: str, weights: Mapping[str, float] | None, strands: Sequence[str]) -> NDArray[np.float64]:
@@ -103,16 +108,21 @@ def _ranked(snapshot: Snapshot, strands: Sequence[Strand], texts: Sequence[str],
             raise QueryError(f"{which} is empty" if isinstance(text, str) else f"{which} is no text: {text!r}")
     within = None if settings.filter is None else snapshot.select(settings.filter)
     encoded = [strand.encode(texts, snapshot) for strand in strands]
-    for queries in zip(*encoded, strict=True):
-        yield _one(snapshot, strands, list(queries), settings, within)
+    depth = max(settings.depth, settings.k)
+    for start in range(0, len(texts), AT_ONCE):
+        chunk = [queries[start : start + AT_ONCE] for queries in encoded]
+        proposed = [
+            strand.search(snapshot, queries, depth, within=within, exactness=settings.exactness)
+            for strand, queries in zip(strands, chunk, strict=True)
+        ]
+        for queries, hits in zip(zip(*chunk, strict=True), zip(*proposed, strict=True), strict=True):
+            yield _one(snapshot, strands, list(queries), list(hits), settings)
 
 
 def _one(
-    snapshot: Snapshot, strands: Sequence[Strand], queries: list[Any], settings: Options, within: Selection | None
+    snapshot: Snapshot, strands: Sequence[Strand], queries: list[Any], proposed: list[Hits], settings: Options
 ) -> Ranked:
-    depth = max(settings.depth, settings.k)
     pairs = list(zip(strands, queries, strict=True))
-    proposed = [strand.search(snapshot, query, depth, within) for strand, query in pairs]
     positions = np.unique(np.concatenate([hits.positions for hits in proposed]))
     least = [strand.least(snapshot, query) for strand, query in pairs]
     candidates = Candidates(

@@ -46,11 +46,13 @@ class Strand(Protocol):
         """Returns a query for each text."""
         ...
 
-    def search(self, snapshot: Snapshot, query: Any, k: int, within: Selection | None = None) -> Hits:
-        """Returns the strand's own top k, of all documents or of those selected."""
+    def search(
+        self, snapshot: Snapshot, queries: Sequence[Any], k: int, *, within: Selection | None, exactness: float
+    ) -> list[Hits]:
+        """Returns the strand's own top k of each query, of all documents or of those selected."""
         ...
 
-    def scores(self, snapshot: Snapshot, query: Any, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def scores(self, snapshot: Snapshot, query: Any, positions: NDArray[np.int64]) -> NDArray[np.floating]:
         """Returns the scores of given documents, equal to those that `search` gives."""
         ...
 
@@ -102,11 +104,14 @@ class Sparse:
         named = {int(t): names.get(c, str(c)) for t, c in zip(terms.tolist(), columns, strict=True)}
         return SparseQuery(terms[known], weights[known], named)
 
-    def search(self, snapshot: Snapshot, query: SparseQuery, k: int, within: Selection | None = None) -> Hits:
-        """Returns the exact top k of documents that share a term with the query."""
-        return snapshot.sparse_search(self.name, query.terms, query.weights, k, within=within)
+    def search(
+        self, snapshot: Snapshot, queries: Sequence[SparseQuery], k: int, *, within: Selection | None, exactness: float
+    ) -> list[Hits]:
+        """Returns the top k of documents that share a term with each query."""
+        pairs = [(query.terms, query.weights) for query in queries]
+        return snapshot.sparse_search_batch(self.name, pairs, k, within=within, exactness=exactness)
 
-    def scores(self, snapshot: Snapshot, query: SparseQuery, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def scores(self, snapshot: Snapshot, query: SparseQuery, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Returns sums of weight x impact; 0 where a document shares no term."""
         return snapshot.sparse_scores(self.name, query.terms, query.weights, positions)
 
@@ -147,9 +152,17 @@ class Dense:
         """Returns one vector a text."""
         return list(self.encoder.encode_queries(texts))
 
-    def search(self, snapshot: Snapshot, query: NDArray[np.float32], k: int, within: Selection | None = None) -> Hits:
-        """Returns the k nearest documents."""
-        return snapshot.dense_search(query, k, within=within)
+    def search(
+        self,
+        snapshot: Snapshot,
+        queries: Sequence[NDArray[np.float32]],
+        k: int,
+        *,
+        within: Selection | None,
+        exactness: float,
+    ) -> list[Hits]:
+        """Returns the k nearest documents of each query; how hard a dense index looks is a matter of its own."""
+        return snapshot.dense_search_batch(queries, k, within=within)
 
     def scores(
         self, snapshot: Snapshot, query: NDArray[np.float32], positions: NDArray[np.int64]

@@ -9,11 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from plait.retriever import Retriever
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = ("quality", "encoding", "kernel", "startup", "hybrid")
+SCRIPTS = ("quality", "encoding", "kernel", "startup", "hybrid", "sparse run", "sparse calibrate")
 TOPICS = ("snow", "honey", "iron", "rivers", "moths", "bread", "glass", "tides", "salt", "wool")
 YARDSTICK = """
 def build(csr):
@@ -25,7 +26,8 @@ def search(index, terms, weights, k):
 
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCHMARKS / f"{script}.py"), *map(str, arguments)]
+    name, *command = script.split()
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *command, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "COLUMNS": "100"})
 
 
@@ -125,3 +127,132 @@ def test_hybrid_times_every_query(index, data, tmp_path):
     assert {name: len(each) for name, each in seconds.items()} == dict.fromkeys(
         ("lexical", "learned", "dense", "fused"), 2
     )
+
+
+SPARSE_YARDSTICK = """
+import numpy as np
+def build(csr):
+    return csr
+def search(index, terms, weights, k):
+    scores = index[:, terms].toarray().astype(np.int64) @ weights.astype(np.int64)
+    best = np.argsort(-scores, kind="stable")[:k]
+    return scores[best], best
+"""
+
+
+@pytest.fixture(scope="module")
+def vectors(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The vectors of the forty passages, four of them held out for queries."""
+    folder = tmp_path_factory.mktemp("vectors") / "learned"
+    finished("sparse prepare", data, folder, "--held-out", 4)
+    return folder
+
+
+def test_sparse_prepares_once_and_holds_queries_out(data, vectors):
+    facts = json.loads((vectors / "facts.json").read_text())
+    assert (facts["documents"], facts["held_out"]) == (36, 4)
+    before = {path.name: path.stat().st_mtime_ns for path in vectors.glob("*.npz")}
+    assert set(before) == {"0000.npz", "short.npz", "long.npz"}
+    finished("sparse prepare", data, vectors, "--held-out", 4)
+    assert {path.name: path.stat().st_mtime_ns for path in vectors.glob("*.npz")} == before
+    done = run("sparse prepare", data, vectors, "--held-out", 5)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "facts.json is of other vectors (documents, held_out differ); expected the same" in done.stderr
+
+
+def test_sparse_lets_engines_compete_and_checks_their_answers(vectors, tmp_path):
+    (tmp_path / "yardstick.py").write_text(SPARSE_YARDSTICK)
+    page = finished(
+        "sparse run", vectors, "--documents", 20, "all", "--generated", 120, "--growth", 50, 120, 200, "--repeats", 1,
+        "--queries", 3, "--beside", tmp_path / "yardstick.py", "--results", tmp_path, "--work", tmp_path / "work",
+    )  # fmt: skip
+    assert "- Absent: pisa, qdrant, lucene, seismic, bmp.\n" in page
+    assert "| 50 to 200 documents, " in page
+    facts = json.loads((tmp_path / "sparse.json").read_text())
+    assert [(c["documents"], c["generated"], len(c["cells"])) for c in facts["contests"]] == [
+        (20, False, 2), (36, False, 2), (120, True, 4), (50, True, 2), (200, True, 4),
+    ]  # fmt: skip
+    assert all(contest["failed"] == {} for contest in facts["contests"])
+    exact = {"plait", "plait, reordered", "eager, numba", "scipy"}
+    for contest in facts["contests"][:3]:
+        for cell in contest["cells"]:
+            assert {name for name, each in cell["columns"].items() if each["recall"] == 1} >= exact
+            assert "yardstick" in cell["columns"]
+    assert str(vectors) not in (tmp_path / "sparse.json").read_text()
+
+
+def test_sparse_says_which_peer_is_not_there(vectors, tmp_path):
+    done = run("sparse run", vectors, "--peer", "pisa=nowhere/python", "--results", tmp_path)
+    assert done.stderr == "error: nowhere/python does not exist; expected a Python that has pyterrier-pisa\n"
+    done = run("sparse run", vectors, "--peer", "pise=python", "--results", tmp_path)
+    assert "--peer pise: expected NAME=PYTHON with one of pisa, qdrant, lucene, seismic, bmp" in done.stderr
+
+
+def test_sparse_compares_generated_documents_with_real_ones(vectors, tmp_path):
+    page = finished("sparse calibrate", vectors, "--results", tmp_path)
+    figures = json.loads((tmp_path / "sparse-generated.json").read_text())["Terms of a document"]
+    assert list(figures) == ["real", "generated", "from an eighth"]
+    assert figures["generated"]["mean"] == pytest.approx(figures["real"]["mean"], rel=0.1)
+    assert "## Long queries" in page
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.mark.usefixtures("modules")
+def test_recall_takes_any_document_that_ties():
+    from contest import best_scores, recall
+    from rows import Rows
+
+    documents = Rows(
+        np.array([0, 1, 2, 3, 5, 5]), np.array([4, 4, 4, 4, 9], np.uint16), np.array([3, 2, 2, 1, 5], np.uint8)
+    )
+    queries = Rows(np.array([0, 1, 2]), np.array([4, 77], np.uint16), np.array([10, 1], np.uint8))
+    best = best_scores(documents, queries, 4)
+    assert best.tolist() == [[30, 20, 20, 10], [0, 0, 0, 0]]
+    nothing = [-1, -1]
+    assert recall(documents, queries, best, np.array([[0, 1], nothing])) == 1
+    assert recall(documents, queries, best, np.array([[0, 2], nothing])) == 1
+    assert recall(documents, queries, best, np.array([[0, 3], nothing])) == 0.5
+    assert recall(documents, queries, best, np.array([[0, 0], nothing])) == 0.5
+    assert recall(documents, queries, best, np.array([[0, 1, 2, 3], nothing * 2])) == 1
+
+
+@pytest.mark.usefixtures("modules")
+def test_rows_are_taken_and_inverted_as_scipy_does_it():
+    from rows import Rows
+    from scipy.sparse import random
+
+    matrix = random(50, 30, density=0.2, format="csr", random_state=1, data_rvs=lambda n: np.arange(n) % 255 + 1)
+    matrix.sort_indices()
+    rows = Rows(matrix.indptr.astype(np.int64), matrix.indices.astype(np.uint16), matrix.data.astype(np.uint8))
+    order = np.random.default_rng(2).permutation(50)[:20]
+    assert np.array_equal(rows.taken(order).matrix(np.int32, 30).toarray(), matrix[order].toarray())
+    assert np.array_equal(rows.part(7, 19).matrix(np.int32, 30).toarray(), matrix[7:19].toarray())
+    starts, documents, values = rows.inverted()
+    columns = matrix.tocsc()
+    assert np.array_equal(starts[: columns.indptr.size], columns.indptr)
+    assert np.array_equal(documents, columns.indices)
+    assert np.array_equal(values, columns.data)
+
+
+@pytest.mark.usefixtures("modules")
+def test_generated_documents_hold_terms_of_their_parents_and_can_be_made_again(vectors, tmp_path):
+    import generate
+    import shards
+    from rows import load
+
+    real = shards.documents(vectors, 36)
+    generate.write(vectors, tmp_path / "a", 100)
+    generate.write(vectors, tmp_path / "b", 100)
+    made, again = load(tmp_path / "a"), load(tmp_path / "b")
+    assert all(np.array_equal(x, y) for x, y in zip(made, again, strict=True))
+    first, number = generate.sources(36, 100)
+    second = generate.neighbours(real)[first, number % generate.NEIGHBOURS]
+    for i in range(100):
+        terms = made.row(i)[0]
+        mine, other = real.row(int(first[i]))[0], real.row(int(second[i]))[0]
+        assert np.all(np.diff(terms.astype(np.int64)) > 0)
+        assert set(np.intersect1d(mine, other).tolist()) <= set(terms.tolist()) <= {*mine.tolist(), *other.tolist()}

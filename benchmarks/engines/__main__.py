@@ -12,6 +12,7 @@ Reads one JSON request a line on stdin and answers each with one JSON line on st
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -112,10 +113,8 @@ def folder_bytes(folder: Path) -> int:
 
 def forget_peak() -> int:
     """Returns the resident bytes, and starts their maximum anew where the system can."""
-    try:
+    with contextlib.suppress(OSError):  # the maximum then counts from the start of the process
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # the maximum then counts from the start of the process
     return _status("VmRSS")
 
 

@@ -1,5 +1,8 @@
 """Lucene's impact search, on the Lucene that pyserini brings with it."""
 
+# pyright: reportMissingImports=false
+# (the package is in the engine's own Python)
+
 from __future__ import annotations
 
 import os

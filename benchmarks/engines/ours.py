@@ -58,14 +58,19 @@ class PlaitReordered(Plait):
 
 
 def write(rows: Rows, folder: Path, *, reordered: bool) -> None:
-    """Writes an index of one segment. All that depends on how plait builds is here."""
-    if reordered:
-        raise NotImplementedError("this plait cannot reorder documents yet")
+    """Writes an index and merges its segments into one. All that depends on how plait builds is here."""
     create(folder, Layout(learned_scale=1.0), {})
     width = rows.width
-    with closing(Writer(folder, segment_documents=rows.size)) as writer:
+    with closing(Writer(folder, compaction="off")) as writer:
         for start in range(0, rows.size, BATCH):
             part = rows.part(start, start + BATCH)
             documents = [Document(id=str(start + i), text="-") for i in range(part.size)]
             writer.add(documents, {"learned": part.matrix(np.float32, width)}, None)
         writer.commit()
+        writer.compact(reorder=_reorder() if reordered else None)
+
+
+def _reorder() -> Any:
+    from plait.index.reorder import reorder
+
+    return reorder

@@ -1,5 +1,8 @@
 """PISA, through pyterrier-pisa."""
 
+# pyright: reportMissingImports=false
+# (the package is in the engine's own Python)
+
 from __future__ import annotations
 
 import json

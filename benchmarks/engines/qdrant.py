@@ -1,5 +1,8 @@
 """Qdrant's sparse index, in process, through qdrant-edge."""
 
+# pyright: reportMissingImports=false
+# (the package is in the engine's own Python)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,8 @@
 """Seismic: approximate search over clustered, pruned lists."""
 
+# pyright: reportMissingImports=false
+# (the package is in the engine's own Python)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

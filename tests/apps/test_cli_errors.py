@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from plait.index import Writer
+from plait.index import Writer, database
 from plait.retriever import FUSIONS, Retriever
 
 from .conftest import TEXTS, jsonl
@@ -307,12 +306,13 @@ def test_another_format_version(plait, index):
 
 def test_an_index_made_with_another_encoder(plait, index):
     def change(key, value):
-        with closing(sqlite3.connect(index / "plait.db", isolation_level=None)) as connection:
-            (stored,) = connection.execute("SELECT value FROM setting WHERE key = 'encoders'").fetchone()
-            settings = json.loads(stored)
+        with closing(database.open_writer(index)) as connection:
+            database.begin(connection)
+            settings = database.settings(connection)["encoders"]
             before = settings["lexical"]["identity"][key]
             settings["lexical"]["identity"][key] = value
-            connection.execute("UPDATE setting SET value = ? WHERE key = 'encoders'", (json.dumps(settings),))
+            database.put_setting(connection, "encoders", settings)
+            database.commit(connection)
         return before
 
     now = change("revision", "0123")

@@ -133,7 +133,35 @@ def test_a_change_while_text_was_committed_in_parts(plait, tmp_path):
     path = jsonl(tmp_path / "many.jsonl", records)
     facts = plait("index", path, "--out", tmp_path / "i", *LEXICAL, "--commit-every", "100", "--json").json
     assert (facts["added"], facts["documents"]) == (700, 700)
-    assert len(plait("info", tmp_path / "i", "--json").json["segments"]) == 3
+    assert len(plait("info", tmp_path / "i", "--json").json["segments"]) == 1  # the three were merged at the end
+
+
+def test_a_little_that_is_added_to_a_lot_is_not_merged(plait, tmp_path):
+    for name, count in (("many", 50), ("few", 5)):
+        records = [{"id": f"{name}{number}", "text": f"text {number}"} for number in range(count)]
+        jsonl(tmp_path / f"{name}.jsonl", records)
+    plait("index", tmp_path / "many.jsonl", "--out", tmp_path / "i", *LEXICAL)
+    plait("add", tmp_path / "i", tmp_path / "few.jsonl")
+    assert len(plait("info", tmp_path / "i", "--json").json["segments"]) == 2
+    facts = plait("compact", tmp_path / "i", "--json").json
+    assert {name: facts[name] for name in ("merged", "segments", "documents", "dropped")} == {
+        "merged": 2, "segments": 1, "documents": 55, "dropped": 0,
+    }  # fmt: skip
+    assert facts["index"] == str(tmp_path / "i")
+    assert facts["bytes"] == plait("info", tmp_path / "i", "--json").json["bytes"]
+
+
+def test_compact_drops_what_was_deleted(plait, index, tmp_path):
+    records = [{"id": f"d{number}", "text": f"winter {number}"} for number in range(40)]
+    plait("add", index, jsonl(tmp_path / "more.jsonl", records))
+    plait("delete", index, "d7", "snow")
+    hits = plait("search", index, "winter", "--json").json["hits"]
+    assert plait("info", index, "--json").json["deleted"] == 2
+    said = plait("compact", index).out
+    assert said.startswith(f"merged 1 segment(s), dropped 2 deleted documents; {index} has 1 segment(s) and takes ")
+    assert plait("info", index, "--json").json["deleted"] == 0
+    assert [hit["id"] for hit in plait("search", index, "winter", "--json").json["hits"]] == [hit["id"] for hit in hits]
+    assert plait("compact", index).out == f"{index} is compact already\n"
 
 
 def test_delete_by_id_by_parent_and_from_a_file(plait, index, tmp_path):
@@ -146,7 +174,7 @@ def test_delete_by_id_by_parent_and_from_a_file(plait, index, tmp_path):
     assert said.err == "1 of the ids were not there: nobody\n"
     assert plait("delete", index, "--from", "-", "ships", stdin="bees\n").out == "deleted 2 documents; 0 remain\n"
     assert plait("search", index, "winter").out == "nothing found\n"
-    assert plait("info", index, "--json").json["deleted"] == 6
+    assert plait("info", index, "--json").json["segments"] == []
 
 
 def test_info(plait, index):
@@ -169,7 +197,7 @@ def test_version(plait):
 
 def test_help_names_every_command(plait):
     said = plait("--help").out
-    for command in ("index", "add", "delete", "search", "eval", "info", "demo", "version"):
+    for command in ("index", "add", "delete", "compact", "search", "eval", "info", "demo", "version"):
         assert re.search(rf"^  {command}  ", said, re.MULTILINE)
 
 

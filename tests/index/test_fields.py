@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plait.index import Field, FilterError, Layout, Snapshot, StoreError, Writer, create, selections
+from plait.index import Field, FilterError, Layout, Snapshot, StoreError, Writer, attributes, create, selections
 from plait.index.fields import MOST_FIELDS, OWN, TYPES, date, value_of
 from plait.retriever import Document
 
@@ -295,6 +295,8 @@ def test_declarations_that_cannot_be(folder, name, type, text):
 def test_an_index_is_not_made_with_a_field_that_cannot_be(folder):
     with pytest.raises(StoreError, match="cannot have the type 'string'"):
         create(folder, Layout(), {}, {"x": "string"})
+    with pytest.raises(StoreError, match=r"fields are names with types, as \{'year': 'integer'\}, not \['year'\]"):
+        create(folder, Layout(), {}, ["year"])
     assert list(folder.parent.iterdir()) == []
 
 
@@ -419,6 +421,34 @@ def test_an_index_without_fields_or_documents_can_be_filtered(folder):
         assert snapshot.dense_search(np.ones(DIM, np.float32), 3, within=snapshot.select("TRUE")).positions.size == 0
         with pytest.raises(FilterError, match="declared: none"):
             snapshot.select("year = 1")
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("UPDATE attribute SET f1 = 1 WHERE position = 3", "the field 'year' differs from the documents' metadata"),
+        ("UPDATE attribute SET f3 = NULL WHERE position = 3", "the field 'day' differs from the documents' metadata"),
+        (
+            "UPDATE item SET value = 'x' WHERE position = 6 AND value = 't0'",
+            "the field 'tags' differs from the documents' metadata",
+        ),
+        (
+            "DELETE FROM item WHERE position = 6 AND value = 't0'",
+            "the field 'tags' differs from the documents' metadata",
+        ),
+        ("DELETE FROM attribute WHERE position = 5", "the table of declared fields has not the rows of the documents"),
+        (
+            "UPDATE document SET metadata = '{' WHERE position = 5",
+            "the field 'year' differs from the documents' metadata",
+        ),
+    ],
+)
+def test_damage_to_the_tables_is_seen(folder, sql, said):
+    made(folder, count=20)
+    with closing(sqlite3.connect(folder / "plait.db", isolation_level=None)) as connection:
+        assert list(attributes.damage(connection)) == []
+        connection.execute(sql)
+        assert next(attributes.damage(connection)) == said
 
 
 # What is remembered
