@@ -1,9 +1,9 @@
 """The first stage of a large dense segment: a FAISS index that proposes rows, and the table that chooses it.
 
 What it proposes is scored again with the stored full vectors (see `dense`), so it decides which rows are looked at and
-never what they score. Which FAISS index a segment gets is a row of `TABLE`, or what the index was created with. How hard
-it looks (lists probed or nodes visited, rows scored for a hit) is found when the segment is written (see `effort`), and
-kept in the segment's manifest.
+never what they score. Which FAISS index a segment gets is a row of `TABLE`, or what the index was created with. How
+hard it looks (lists probed or nodes visited, rows scored for a hit) is found when the segment is written (see
+`effort`), and kept in the segment's manifest.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Choice:
         return self.odd if dim % 2 else self.spec.format(half=dim // 2)
 
 
-# Chosen by benchmarks/dense.py. With one list (IVF1) all documents are looked at, in 4-bit codes for pairs of dimensions:
-# 16 times less to read than full vectors, and no query is too unlike the documents.
+# Chosen by benchmarks/dense.py. With one list (IVF1) all documents are looked at, in 4-bit codes for pairs of
+# dimensions: 16 times less to read than full vectors, and no query is too unlike the documents.
 TABLE = (
     Choice(20_000, FLAT, FLAT),
     Choice(200_000, "IVF1,PQ{half}x4fs", "IVF256,SQ8"),
@@ -133,7 +133,9 @@ def chosen(given: str, size: int, dim: int, table: tuple[Choice, ...] = TABLE) -
     return parsed(next(row for row in table if size <= row.up_to).spec_for(dim))
 
 
-def build(folder: Path, vectors: NDArray[np.float32], spec: Spec, queries: NDArray[np.float32] | None) -> dict[str, Any]:
+def build(
+    folder: Path, vectors: NDArray[np.float32], spec: Spec, queries: NDArray[np.float32] | None
+) -> dict[str, Any]:
     """Writes the first stage of a segment and returns what its manifest keeps of it.
 
     Args:
@@ -331,7 +333,8 @@ def _projection(spec: Spec, vectors: NDArray[np.float32], queries: NDArray[np.fl
 def _fill(index: Any, vectors: NDArray[np.float32], projection: Projection | None) -> None:
     """Trains and fills an empty index, a part of the vectors at a time."""
     inner = _inner(index)
-    for part in (inner, getattr(inner, "pq", None)):  # FAISS would complain of few vectors on standard error
+    parts: list[Any] = [inner, getattr(inner, "pq", None)]
+    for part in parts:  # FAISS would complain of few vectors on standard error
         if hasattr(part, "cp"):
             part.cp.min_points_per_centroid = 1
     if hasattr(inner, "cp"):
@@ -350,7 +353,8 @@ def _shortened(vectors: NDArray[np.float32], projection: Projection | None) -> N
 def _write(index: Any, path: Path) -> None:
     import faiss
 
+    swig: Any = faiss
     try:
-        faiss.write_index(index, str(path), faiss.IO_FLAG_SKIP_STORAGE if _shares_storage(index) else 0)
+        swig.write_index(index, str(path), swig.IO_FLAG_SKIP_STORAGE if _shares_storage(index) else 0)
     except RuntimeError as error:  # a full disk, as FAISS tells it
         raise OSError(f"{path} could not be written: {error}") from error

@@ -161,6 +161,7 @@ def _written(
         id_rank=_id_rank(index, positions, connection),
         average=totals.tokens / totals.documents,
         layout=layout,
+        reordered=reorder is not None,
     )
     first, last = int(positions.min()), int(positions.max())
     return row._replace(first=first, last=last, postings=forward.terms.size, checksum=checksum)

@@ -47,8 +47,8 @@ def scores_at(
 
 def write_flat(vectors: NDArray[np.float32], path: Path) -> None:
     """Writes vectors float32 (n, dim) as a FAISS Flat index, byte for byte as FAISS would, without a copy in memory."""
-    step = _BLOCK * 64
-    write_flat_parts((vectors[start : start + step] for start in range(0, len(vectors), step)), *vectors.shape, path)
+    (size, dim), step = vectors.shape, _BLOCK * 64
+    write_flat_parts((vectors[start : start + step] for start in range(0, size, step)), size, dim, path)
 
 
 def write_flat_parts(parts: Iterable[NDArray[np.float32]], size: int, dim: int, path: Path) -> None:
@@ -75,14 +75,15 @@ def write_dense(
         folder: the segment's.
         vectors: float32 (n, dim); may be mapped, and is read a part at a time.
         spec: "auto", "flat", or a FAISS factory string, perhaps after "LeanVecN,".
-        queries: float32 (m, dim), sample queries: the effort is calibrated on them, and a LeanVec projection suits them.
+        queries: float32 (m, dim), sample queries: effort is calibrated on them, and a LeanVec projection suits them.
         table: what "auto" chooses from.
     """
     if not (folder / DENSE).exists():
         write_flat(vectors, folder / DENSE)
     if len(vectors) <= SCANNED:  # no search would ask a first stage
         return {"spec": ann.FLAT}
-    return ann.build(folder, vectors, ann.chosen(spec, *vectors.shape, table), queries)
+    size, dim = vectors.shape
+    return ann.build(folder, vectors, ann.chosen(spec, size, dim, table), queries)
 
 
 def sample_queries(index: Path) -> NDArray[np.float32] | None:
@@ -167,7 +168,8 @@ class DenseSegment:
         wanted = min(k, matching)
         if not wanted:
             return Proposed(np.empty(0, np.float32), np.empty(0, np.int64))
-        if not exact and matching > max(SCANNED, self.size // SCANNED_SHARE, wanted) and (first := self.first) is not None:
+        few = matching <= max(SCANNED, self.size // SCANNED_SHARE, wanted)
+        if not (exact or few) and (first := self.first) is not None:
             rows = first.propose(query, wanted, alive, matching / self.size, effort)
             if rows.size >= wanted:
                 return self._exact(query, wanted, rows.size, _only(rows))

@@ -1,7 +1,8 @@
 """How hard a first stage must look, found by asking it for neighbours that are known.
 
-The questions are means of a few stored vectors. Stored vectors themselves are too easy: they lie where documents lie, and
-real queries do not. Means of four were found to need as much effort as titles do (see benchmarks/README.md).
+The questions are sample queries, where the index was made with some, or else means of a few stored vectors. Stored
+vectors themselves are too easy: they lie where documents lie, and real queries do not. Means of four need as much
+effort as titles do, or more (see benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from .ann import First
 
-DEPTHS = (10, 200)  # what people see, and what a strand proposes; other k's lie on the line through them (in logarithms)
+DEPTHS = (10, 200)  # what people see, and what a strand proposes; other k's lie on the line through them
 SAMPLED, MIXED = 100, 4  # questions, and the stored vectors that each is the mean of
 TARGET = 0.98  # the recall to reach on them
 SLACK = 0.003  # what scoring fewer rows may cost of it
@@ -56,7 +57,7 @@ class Effort:
         return max(1.0, self._at(k, [p.refine for p in self.points]))
 
     def _at(self, k: float, values: list[float]) -> float:
-        """Returns the value at k of the line through the outermost points, in logarithms; below the first, its value."""
+        """Returns the value at k of the line through the outermost points, in logarithms; before the first, its own."""
         first, last = self.points[0].k, self.points[-1].k
         if k <= first or last == first:
             return values[0]
@@ -101,21 +102,21 @@ def _steps(least: int, most: int) -> Iterator[int]:
 class _Trial:
     """Queries, and what each finds among all vectors."""
 
-    def __init__(
-        self, first: First, vectors: NDArray[np.float32], queries: NDArray[np.float32], deepest: int
-    ) -> None:
+    def __init__(self, first: First, vectors: NDArray[np.float32], queries: NDArray[np.float32], deepest: int) -> None:
         self._first, self._vectors, self._queries = first, vectors, queries
         self._best = self._nearest(deepest)
         self._scores: dict[Any, list[NDArray[np.float32]]] = {}
 
     def recall(self, k: int, knob: int, refine: float) -> float:
-        """Returns the share of the k nearest neighbours that are found; of those that tie with the last, any will do."""
+        """Returns the share of the k nearest neighbours that are found; of those that tie with the last, any do."""
         if (k, knob) not in self._scores:  # fewer rows to score are the first of many
             count = self._first.reach(min(math.ceil(REFINES[-1] * k), max(MOST_SCORED, k)), k, knob)
             self._scores = {(k, knob): [self._seen(query, count, knob) for query in self._queries]}
         least = self._best[:, k - 1] - 1e-5 * np.abs(self._best[:, k - 1])
-        seen, count = zip(self._scores[k, knob], least, strict=True), math.ceil(refine * k)
-        return float(np.mean([min(k, np.count_nonzero(scores[:count] >= enough)) for scores, enough in seen])) / k
+        count = math.ceil(refine * k)
+        seen = zip(self._scores[k, knob], least, strict=True)
+        found = [min(k, int(np.count_nonzero(scores[:count] >= enough))) for scores, enough in seen]
+        return sum(found) / (k * len(found))
 
     def _seen(self, query: NDArray[np.float32], count: int, knob: int) -> NDArray[np.float32]:
         return self._vectors[self._first.nearest(query, count, knob)] @ query
@@ -136,6 +137,6 @@ def _sample(queries: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _between(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns means of stored vectors, chosen by a fixed seed: queries as hard as short texts about the documents are."""
+    """Returns means of stored vectors, chosen by a fixed seed."""
     rows = np.random.default_rng(0).integers(0, len(vectors), (MIXED, SAMPLED))
-    return np.mean([vectors[each] for each in rows], axis=0, dtype=np.float32)
+    return np.asarray(vectors[rows].mean(axis=0), np.float32)

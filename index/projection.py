@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# The queries' spread is mixed with so much of the documents' own: a few hundred queries say little about most directions,
-# and with less of it even queries like the sample lost more than by `principal`.
+# The queries' spread is mixed with so much of the documents' own: a few hundred queries say little about most
+# directions, and with less of it even queries like the sample lost more than by `principal`.
 SHRINKAGE = 1.0
 _CHUNK = 16_384
 
@@ -46,7 +46,7 @@ def second_moment(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def principal(vectors: NDArray[np.float32], reduced: int) -> Projection:
-    """Returns the projection on the principal directions of vectors float32 (n, dim), not centred; its rows are orthonormal."""
+    """Returns the projection on the principal directions of float32 (n, dim), not centred; its rows are orthonormal."""
     directions = _leading(second_moment(vectors), reduced)
     return _made(directions, directions)
 
@@ -74,7 +74,7 @@ def query_aware(vectors: NDArray[np.float32], queries: NDArray[np.float32], redu
 
 
 def loss(projection: Projection, vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> float:
-    """Returns the squared error of projected inner products over all pairs, as a share of the squared inner products."""
+    """Returns the squared error of projected inner products, summed over all pairs, by the squared inner products."""
     documents, asked = second_moment(vectors), second_moment(queries)
     error = projection.queries.T.astype(np.float64) @ projection.documents - np.eye(len(documents))
     lost = np.einsum("ij,ij->", asked @ error @ documents, error)

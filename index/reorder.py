@@ -25,8 +25,7 @@ from .postings import Forward
 TERMS = 32  # of a document and strand
 ROUNDS = 20
 LEAF = 64  # documents that keep the order they had
-COMMON = 0.5  # a term in a larger share of the documents tells them apart no more
-RARE = 1 / 16384  # one in a smaller share gathers too few of them
+RARE = 1 / 16384  # a term in a smaller share of the documents gathers too few of them
 
 
 def reorder(forward: Forward, *, window: int = 8192) -> NDArray[np.int64]:
@@ -66,8 +65,8 @@ def slopes(n: int) -> NDArray[np.int32]:
 
     The unit is `reorder_kernels.STEPS` to a bit.
     """
-    x = np.arange(n + 2, dtype=np.float64)
-    return _in_steps(np.diff(x * np.log2(x + 1), prepend=0.0))
+    x = np.arange(1, n + 2, dtype=np.float64)
+    return _in_steps(np.append(0.0, np.log2(x) + x * np.log1p(1 / x) / math.log(2)))
 
 
 def skew_of(left: int, right: int) -> np.int32:
@@ -80,9 +79,8 @@ def _in_steps(bits: Any) -> NDArray[np.int32]:
 
 
 def _graph(forward: Forward, kernels: Any) -> tuple[NDArray[np.int64], NDArray[np.uint32], int]:
-    """Returns the documents with the strongest of their terms that are neither common nor rare; see the kernels."""
-    frequency = kernels.frequencies(forward.terms)
-    wanted = (frequency >= max(2, RARE * forward.size)) & (frequency <= COMMON * forward.size)
+    """Returns the documents with the strongest of their terms that are not rare; see the kernels."""
+    wanted = kernels.frequencies(forward.terms) >= max(2, RARE * forward.size)
     room = int(np.minimum(np.diff(forward.starts), 2 * TERMS).sum())
     starts, nodes = kernels.strongest(forward.starts, forward.terms, forward.values, wanted, TERMS, room)
     everyone = np.zeros(forward.size, np.uint8)

@@ -65,14 +65,19 @@ def seal_segment(
     id_rank: NDArray[np.uint32],
     average: float,
     layout: Layout,
+    reordered: bool = False,
 ) -> str:
-    """Writes what `write_segment` does into a folder that has the forward copy already, and perhaps the vectors."""
+    """Writes what `write_segment` does into a folder that has the forward copy already, and perhaps the vectors.
+
+    `reordered` is kept in the manifest, so that nobody puts the rows in order twice.
+    """
     forward = Forward(*map(files.read_only, forward))
     impacts = impacts_of(forward, LEXICAL_BASE, average, layout.k1, layout.b)
     postings = inverted(forward, impacts, id_rank, layout.window)
     for name, values in {**postings._asdict(), **position_arrays(positions)}.items():
         files.write_array(folder / f"{name}.npy", values)
-    facts = {"documents": forward.size, "dim": layout.dim, "average_length": average, "largest_norm": 0.0}
+    facts: dict[str, Any] = {"documents": forward.size, "dim": layout.dim, "reordered": reordered}
+    facts |= {"average_length": average, "largest_norm": 0.0}
     if vectors is not None:
         facts["dense"] = write_dense(folder, vectors, layout.dense_index, queries=sample_queries(folder.parent.parent))
         facts["largest_norm"] = float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max(initial=0.0)))
@@ -223,7 +228,7 @@ class Segment:
         return {
             "folder": self.folder.name,
             "documents": self.size,
-            "postings": int(self.postings.impacts.size),
+            "postings": self.row.postings,
             "bytes": self.bytes,
             "dense": self.manifest.get("dense"),
         }

@@ -390,7 +390,7 @@ class Snapshot:
 
     @cached_property
     def _postings(self) -> int:
-        return sum(s.postings.impacts.size for s in self.segments)
+        return sum(s.row.postings for s in self.segments)
 
     def facts(self) -> dict[str, Any]:
         """Returns what `plait info` tells of the index."""

@@ -220,7 +220,7 @@ class Writer:
         self._commit()
         if everything:
             groups = compaction.groups(database.segments(self._connection), self.layout.window)
-            done = self._merge([g for g in groups if reorder or self._is_loose(g)], reorder)
+            done = self._merge([g for g in groups if self._is_loose(g, reorder)], reorder)
         else:
             done = self._merge_as_planned(UNHURRIED, reorder)
         self.tidy()
@@ -300,13 +300,14 @@ class Writer:
                 database.commit(self._connection)
         return sum(map(len, groups))
 
-    def _is_loose(self, rows: Sequence[SegmentRow]) -> bool:
-        """Returns whether these segments are not yet one that holds only what lives, with today's average length."""
+    def _is_loose(self, rows: Sequence[SegmentRow], reorder: Reorder | None) -> bool:
+        """Returns whether these are not yet one segment of what lives, with today's average length, and in order."""
         if len(rows) > 1 or rows[0].dead:
             return True
         _, documents, tokens = database.totals(self._connection)
         manifest = files.read_manifest(folder_of(self.folder, rows[0]), rows[0].checksum)
-        return manifest["average_length"] != tokens / documents
+        out_of_order = reorder is not None and not manifest["reordered"]
+        return out_of_order or manifest["average_length"] != tokens / documents
 
     def _flush(self) -> None:
         """Writes the buffer as a segment and inserts it into the open transaction."""

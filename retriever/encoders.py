@@ -43,6 +43,11 @@ class Encoders:
         own = {name: strand.literal_terms(texts) for name, strand in self._strands.items()}
         return Vectors(vectors, dense, {name: rows for name, rows in own.items() if rows is not None})
 
+    def dense_queries(self, texts: Sequence[str]) -> Any:
+        """Returns the dense vectors of some queries, float32 (n, dim)."""
+        strand: Any = self._strands["dense"]
+        return strand.encoder.encode_queries(list(texts))
+
     def to_json(self) -> dict[str, Any]:
         """Returns what the index remembers: for each strand the source (None for an object) and the identity."""
         return {

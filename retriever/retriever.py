@@ -87,6 +87,7 @@ class Retriever:
         fusion: str = "convex",
         weights: Mapping[str, float] | None = None,
         dense_index: str = "auto",
+        sample_queries: Sequence[str] = (),
         fields: Mapping[str, str] | None = None,
         compaction: Compaction = "auto",
     ) -> Retriever:
@@ -105,6 +106,8 @@ class Retriever:
             weights: the strands' weights; None takes the fusion's own.
             dense_index: how dense vectors are searched: "auto" chooses by the number of documents, "flat" scans all,
                 and a FAISS factory string ("HNSW32", "IVF1024,SQ8") names what proposes the documents to score.
+            sample_queries: some queries like those to come, if they are known: the dense search of large segments is
+                tuned to them instead of to means of documents.
             fields: metadata that filters may ask for, by name, with its type (see `declare`).
             compaction: "auto" merges small segments after a commit, in bounded time; "off" leaves all to `compact`.
 
@@ -125,7 +128,9 @@ class Retriever:
             "fusion": fusion,
             "weights": None if weights is None else dict(weights),
         }
-        create_index(Path(path), Layout(k1=k1, b=b, dim=dim, dense_index=dense_index), settings, fields)
+        queries = encoders.dense_queries(sample_queries) if dim and sample_queries else None
+        layout = Layout(k1=k1, b=b, dim=dim, dense_index=dense_index)
+        create_index(Path(path), layout, settings, fields, queries=queries)
         return cls(Path(path), Snapshot(Path(path)), encoders, compaction=compaction)
 
     @classmethod

@@ -197,7 +197,7 @@ def test_version(plait):
 
 def test_help_names_every_command(plait):
     said = plait("--help").out
-    for command in ("index", "add", "delete", "compact", "search", "eval", "info", "demo", "version"):
+    for command in ("index", "add", "delete", "compact", "fields", "search", "eval", "info", "demo", "version"):
         assert re.search(rf"^  {command}  ", said, re.MULTILINE)
 
 

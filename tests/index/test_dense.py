@@ -1,69 +1,465 @@
-"""The dense segment: FAISS proposes, one row-wise sum decides."""
+"""The dense segment: FAISS proposes, one row-wise sum decides, whatever proposed."""
 
 from __future__ import annotations
 
+import json
+import math
+from pathlib import Path
+
+import faiss
 import numpy as np
 import pytest
-from plait.index import CorruptError
-from plait.index.dense import DenseSegment, row_scores, write_flat
+from plait.index import CorruptError, Layout, Snapshot, StoreError, Writer, ann, create, dense, effort, files
+from plait.index.dense import DenseSegment, row_scores, scores_at, write_dense, write_flat
+from plait.retriever import Document, Retriever
 
-ALL = np.empty(0, np.uint8)
-
-
-@pytest.fixture
-def vectors():
-    return np.random.default_rng(3).normal(size=(200, 24)).astype(np.float32)
-
-
-@pytest.fixture
-def segment(tmp_path, vectors):
-    write_flat(vectors, tmp_path / "dense.faiss")
-    return DenseSegment(tmp_path / "dense.faiss", 200, 24)
-
-
-def test_vectors_come_back_unchanged(segment, vectors):
-    np.testing.assert_array_equal(segment.vectors, vectors)
-
-
-def test_search_equals_a_full_sort(segment, vectors):
-    query = np.random.default_rng(4).normal(size=24).astype(np.float32)
-    exact = vectors.astype(np.float64) @ query.astype(np.float64)
-    scores, documents = segment.search(query, 20, ALL)
-    assert set(documents.tolist()) >= set(np.argsort(-exact)[:20].tolist())
-    assert documents.size < 200
-    np.testing.assert_allclose(scores, exact[documents], rtol=1e-5)
+SIZE, DIM = 1200, 24
+NONE = np.empty(0, np.uint8)
+SPECS = [
+    "flat",
+    "IVF16,Flat",
+    "IVF16,SQ8",
+    "IVF1,PQ12x4fs",
+    "IVF16,PQ12x4fs",
+    "IVF16,RaBitQ",
+    "IVF16,RaBitQfs",
+    "RR24,IVF16,RaBitQ",
+    "HNSW16",
+    "HNSW16,SQ8",
+    "SQ8",
+    "RaBitQ",
+    "LeanVec12",
+    "LeanVec12,IVF16,SQ8",
+    "LeanVec12,HNSW16",
+]
 
 
-def test_dead_documents_never_come_back(segment, vectors):
-    alive = np.zeros(200, np.uint8)
-    alive[[5, 77, 199]] = 1
-    _, documents = segment.search(vectors[0], 10, alive)
-    assert sorted(documents.tolist()) == [5, 77, 199]
+def clustered(seed, size=SIZE, dim=DIM):
+    """Returns vectors of norm 1 about forty centres, and some queries near them."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(40, dim))
+    made = centres[rng.integers(0, 40, size + 20)] + 0.6 * rng.normal(size=(size + 20, dim))
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    return made[:size].astype(np.float32), made[size:].astype(np.float32)
 
 
-def test_a_score_does_not_depend_on_its_neighbours(vectors):
-    query = vectors[7]
-    together = row_scores(vectors, query)
-    alone = np.array([row_scores(vectors[i : i + 1], query)[0] for i in range(200)])
+VECTORS, QUERIES = clustered(3)
+
+
+def opened(folder):
+    """Returns the segment that was written into a folder."""
+    files.write_manifest(folder, {"dense": json.loads((folder / "facts").read_text())})
+    manifest = json.loads((folder / files.MANIFEST).read_text())
+    return DenseSegment(folder, SIZE, DIM, manifest)
+
+
+def written(folder, spec, vectors=VECTORS, **options):
+    folder.mkdir(exist_ok=True)
+    (folder / "facts").write_text(json.dumps(write_dense(folder, vectors, spec, **options)))
+    return opened(folder)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Lets small segments have a first stage, and small selections be asked of it."""
+    monkeypatch.setattr(dense, "SCANNED", 30)
+    monkeypatch.setattr(dense, "SCANNED_SHARE", 40)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Returns segments by specification; each is written once."""
+    kept = {}
+
+    def get(spec):
+        if spec not in kept:
+            kept[spec] = written(tmp_path_factory.mktemp("dense") / "segment", spec)
+        return kept[spec]
+
+    return get
+
+
+def best(found, k):
+    """Returns the scores of the k best, best first."""
+    return np.sort(found.scores)[::-1][:k]
+
+
+def exactly(query, k, alive=NONE):
+    scores = row_scores(VECTORS, query)
+    return np.sort(scores[alive > 0] if alive.size else scores)[::-1][:k]
+
+
+def few(seed, count):
+    alive = np.zeros(SIZE, np.uint8)
+    alive[np.random.default_rng(seed).choice(SIZE, count, replace=False)] = 1
+    return alive
+
+
+# What every first stage promises
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_scores_are_those_of_the_full_vectors(built, spec):
+    for query in QUERIES:
+        found = built(spec).search(query, 10)
+        np.testing.assert_array_equal(found.scores, row_scores(VECTORS[found.rows], query))
+        assert len(set(found.rows.tolist())) == found.rows.size
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_nearly_all_neighbours_are_found(built, spec):
+    shares = [np.isin(exactly(q, 10), best(built(spec).search(q, 10), 10)).mean() for q in QUERIES]
+    assert np.mean(shares) >= 0.95
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("k", [1, 10, 300, SIZE, SIZE + 5])
+def test_k_hits_come_whenever_there_are_k(built, spec, k):
+    assert built(spec).search(QUERIES[0], k).rows.size >= min(k, SIZE)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("matching", [0, 1, 20, 31, 100, 600, SIZE - 1, SIZE])
+def test_left_out_rows_never_come_and_k_matching_always_do(built, spec, matching):
+    alive = few(matching, matching)
+    for k in (1, 10, 50):
+        found = built(spec).search(QUERIES[1], k, alive)
+        assert alive[found.rows].all()
+        assert found.rows.size >= min(k, matching)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_few_matching_rows_are_all_scored(built, spec):
+    alive = few(7, 25)
+    for query in QUERIES:
+        np.testing.assert_array_equal(best(built(spec).search(query, 10, alive), 10), exactly(query, 10, alive))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_exact_is_exact(built, spec):
+    alive = few(8, 700)
+    for query in QUERIES:
+        for chosen in (NONE, alive):
+            found = built(spec).search(query, 10, chosen, exact=True)
+            np.testing.assert_array_equal(best(found, 10), exactly(query, 10, chosen))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_search_that_finds_too_few_is_made_exact(built, spec, monkeypatch):
+    monkeypatch.setattr(ann.First, "propose", lambda *_: np.array([3], np.int64))
+    found = built(spec).search(QUERIES[2], 10)
+    np.testing.assert_array_equal(best(found, 10), exactly(QUERIES[2], 10))
+
+
+@pytest.mark.parametrize("spec", ["IVF16,SQ8", "HNSW16", "IVF16,PQ12x4fs"])
+def test_more_effort_finds_no_less(built, spec):
+    def share(much):
+        return np.mean(
+            [np.isin(exactly(q, 10), best(built(spec).search(q, 10, effort=much), 10)).mean() for q in QUERIES]
+        )
+
+    assert share(0.05) < share(16)
+    assert share(16) >= 0.99
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_changed_file_is_named_and_ends_no_process(tmp_path, spec):
+    segment = written(tmp_path / "s", spec)
+    path = tmp_path / "s" / ann.FIRST
+    if spec == "flat":
+        assert not path.exists()
+        return
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 4
+    path.write_bytes(contents)
+    with pytest.raises(CorruptError, match=r"dense-first\.faiss has checksum .* was written: it was changed"):
+        segment.search(QUERIES[0], 10)
+
+
+def test_what_faiss_cannot_read_is_named_even_with_the_right_checksum(tmp_path):
+    written(tmp_path / "s", "IVF16,SQ8")
+    (tmp_path / "s" / ann.FIRST).write_bytes(b"IxFIsomething else")
+    with pytest.raises(CorruptError, match=r"dense-first\.faiss cannot be read as a FAISS index"):
+        opened(tmp_path / "s").search(QUERIES[0], 10)
+
+
+def test_another_segments_file_is_refused(tmp_path):
+    written(tmp_path / "s", "IVF16,SQ8")
+    written(tmp_path / "other", "IVF16,SQ8", VECTORS[:900])
+    (tmp_path / "s" / ann.FIRST).write_bytes((tmp_path / "other" / ann.FIRST).read_bytes())
+    with pytest.raises(CorruptError, match="holds 900 vectors of 24; the segment has 1200 of 24"):
+        opened(tmp_path / "s").search(QUERIES[0], 10)
+
+
+def test_building_is_silent(tmp_path, capfd):
+    for spec in ("IVF64,SQ8", "IVF64,PQ12x4fs", "HNSW16"):
+        written(tmp_path / spec, spec)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_graph_borrows_the_stored_vectors(built):
+    bytes = {name: facts["bytes"] for name, facts in built("HNSW16")._manifest["files"].items()}
+    assert bytes[ann.FIRST] < 300 * SIZE
+    assert built("HNSW16").first.index.storage.this == built("HNSW16").flat.this
+
+
+# The Flat file
+
+
+def test_a_flat_file_is_the_one_faiss_writes(tmp_path):
+    write_flat(VECTORS, tmp_path / "ours")
+    index = faiss.IndexFlatIP(DIM)
+    index.add(VECTORS)
+    faiss.write_index(index, str(tmp_path / "theirs"))
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+def test_vectors_come_back_unchanged_and_read_only(built):
+    np.testing.assert_array_equal(built("flat").vectors, VECTORS)
+    assert not built("flat").vectors.flags.writeable
+
+
+def test_no_vectors_are_a_segment_too(tmp_path):
+    facts = write_dense(tmp_path, VECTORS[:0], "IVF16,SQ8")
+    assert facts == {"spec": "Flat"}
+    segment = DenseSegment(tmp_path, 0, DIM, {"dense": facts, "files": {}})
+    assert segment.search(QUERIES[0], 10).rows.size == 0
+    assert segment.vectors.shape == (0, DIM)
+
+
+def test_search_equals_a_full_sort(built):
+    exact = VECTORS.astype(np.float64) @ QUERIES[0].astype(np.float64)
+    found = built("flat").search(QUERIES[0], 20)
+    assert set(found.rows.tolist()) >= set(np.argsort(-exact)[:20].tolist())
+    assert found.rows.size < SIZE
+    np.testing.assert_allclose(found.scores, exact[found.rows], rtol=1e-5, atol=1e-6)
+
+
+def test_a_score_does_not_depend_on_its_neighbours():
+    together = row_scores(VECTORS, QUERIES[0])
+    alone = np.array([row_scores(VECTORS[i : i + 1], QUERIES[0])[0] for i in range(SIZE)])
     np.testing.assert_array_equal(together, alone)
+    rows = np.random.default_rng(1).permutation(SIZE)[:700]
+    np.testing.assert_array_equal(scores_at(VECTORS, rows, QUERIES[0]), together[rows])
+    assert scores_at(VECTORS, rows[:0], QUERIES[0]).shape == (0,)
 
 
-def test_a_file_of_another_size_is_named(tmp_path, segment):
-    with pytest.raises(CorruptError, match="holds 200 vectors of 24; the index expects 201 vectors of 24"):
-        DenseSegment(segment.path, 201, 24).search(np.ones(24, np.float32), 1, ALL)
-    segment.path.write_bytes(segment.path.read_bytes()[:999])
-    with pytest.raises(CorruptError, match=r"dense\.faiss cannot be read as a FAISS index"):
-        DenseSegment(segment.path, 200, 24).search(np.ones(24, np.float32), 1, ALL)
+@pytest.mark.parametrize("offset", [*range(0, 45, 3), 44])
+def test_a_changed_header_never_reaches_faiss(tmp_path, offset):
+    write_flat(VECTORS, tmp_path / dense.DENSE)
+    contents = bytearray((tmp_path / dense.DENSE).read_bytes())
+    contents[offset] ^= 32
+    (tmp_path / dense.DENSE).write_bytes(contents)
+    with pytest.raises(CorruptError, match=r"dense\.faiss (holds|cannot be read)"):
+        DenseSegment(tmp_path, SIZE, DIM).search(QUERIES[0], 1)
 
 
-def test_what_cannot_be_written_is_an_os_error(tmp_path, vectors):
+def test_a_file_of_another_size_is_named(tmp_path):
+    write_flat(VECTORS, tmp_path / dense.DENSE)
+    with pytest.raises(CorruptError, match="holds 1200 vectors of 24; the index expects 1201 vectors of 24"):
+        DenseSegment(tmp_path, SIZE + 1, DIM).search(QUERIES[0], 1)
+    for kept in (20, 999):
+        (tmp_path / dense.DENSE).write_bytes((tmp_path / dense.DENSE).read_bytes()[:kept])
+        with pytest.raises(CorruptError, match=r"dense\.faiss cannot be read as a FAISS index"):
+            _ = DenseSegment(tmp_path, SIZE, DIM).vectors
+
+
+def test_what_cannot_be_written_is_an_os_error(tmp_path):
+    with pytest.raises(OSError, match=r"dense\.faiss"):
+        write_dense(tmp_path / "missing", VECTORS)
+    (tmp_path / ann.FIRST).mkdir()
     with pytest.raises(OSError, match="could not be written"):
-        write_flat(vectors, tmp_path / "missing" / "dense.faiss")
+        write_dense(tmp_path, VECTORS, "IVF16,SQ8")
 
 
-def test_documents_that_tie_with_the_last_all_come(tmp_path, vectors):
-    same = np.concatenate([vectors[:5], np.repeat(vectors[5:6], 100, axis=0), vectors[6:]])
-    write_flat(same, tmp_path / "ties.faiss")
-    scores, documents = DenseSegment(tmp_path / "ties.faiss", len(same), 24).search(vectors[5], 3, ALL)
-    assert set(range(5, 105)) <= set(documents.tolist())
-    assert len(set(scores[(documents >= 5) & (documents < 105)].tolist())) == 1
+@pytest.mark.parametrize("spec", ["flat", "IVF1,PQ12x4fs", "HNSW16", "IVF16,SQ8"])
+def test_documents_that_tie_with_the_last_all_come_from_a_scan(tmp_path, spec):
+    same = np.concatenate([VECTORS[:5], np.repeat(VECTORS[5:6], 100, axis=0), VECTORS[6 : SIZE - 99]])
+    found = written(tmp_path / "s", spec, same).search(VECTORS[5], 3, exact=True)
+    assert set(range(5, 105)) <= set(found.rows.tolist())
+    assert len(set(found.scores[(found.rows >= 5) & (found.rows < 105)].tolist())) == 1
+    rough = opened(tmp_path / "s").search(
+        VECTORS[5], 3
+    )  # what proposes may leave some out, but none of them scores less
+    assert (best(rough, 3) == best(found, 3)).all()
+
+
+# The table and the specification
+
+
+def test_the_table_goes_up_to_any_size():
+    bounds = [row.up_to for row in ann.TABLE]
+    assert bounds == sorted(bounds)
+    assert bounds[-1] == math.inf
+    assert ann.chosen("auto", ann.TABLE[0].up_to, 384) == ann.Spec(0, "Flat")
+
+
+@pytest.mark.parametrize("row", range(len(ann.TABLE)))
+@pytest.mark.parametrize("dim", [24, 23])
+def test_every_row_of_the_table_keeps_the_promises(tmp_path, row, dim):
+    spec = ann.TABLE[row].spec_for(dim).replace("1024", "16")
+    vectors, queries = clustered(9, dim=dim)
+    facts = write_dense(tmp_path, vectors, table=(ann.Choice(math.inf, spec, spec),))
+    assert facts["spec"] == spec
+    files.write_manifest(tmp_path, {"dense": facts})
+    segment = DenseSegment(tmp_path, SIZE, dim, json.loads((tmp_path / files.MANIFEST).read_text()))
+    shares = []
+    for query in queries:
+        exact = np.sort(row_scores(vectors, query))[::-1][:10]
+        shares.append(np.isin(exact, best(segment.search(query, 10), 10)).mean())
+    assert np.mean(shares) >= 0.95
+
+
+def test_a_segment_is_chosen_for_by_its_size():
+    table = (
+        ann.Choice(10, "Flat", "Flat"),
+        ann.Choice(20, "IVF1,PQ{half}x4fs", "SQ8"),
+        ann.Choice(math.inf, "HNSW8", "SQ8"),
+    )
+    got = [ann.chosen("auto", size, dim, table).factory for size, dim in ((10, 8), (11, 8), (11, 7), (21, 8))]
+    assert got == ["Flat", "IVF1,PQ4x4fs", "SQ8", "HNSW8"]
+    assert ann.chosen("HNSW4", 1, 8, table).factory == "HNSW4"
+
+
+def test_small_segments_have_no_first_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(dense, "SCANNED", SIZE)
+    assert write_dense(tmp_path, VECTORS, "HNSW16") == {"spec": "Flat"}
+
+
+def test_too_few_vectors_for_a_specification_stay_flat_and_say_why(tmp_path):
+    assert write_dense(tmp_path, VECTORS, "IVF2000,SQ8") == {
+        "spec": "Flat", "asked": "IVF2000,SQ8", "why": "it takes 2000 vectors to make; there are 1200",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("SQ9", "'SQ9' is no FAISS index of 24 dimensions"),
+        ("IVF16,PQ7x4fs", "is no FAISS index of 24 dimensions .*multiple of the number of subquantizers"),
+        ("IVF99999999999999999999,Flat", "is no FAISS index"),
+        ("", "is no FAISS index"),
+        ("best", "give auto, flat, or a factory string"),
+        ("IVF0,SQ8", "cannot be filled"),
+        ("HNSW0", "cannot be filled"),
+        ("HNSW100000", "cannot be filled"),
+        ("PCA1000,Flat", "cannot be filled"),
+        ("NSG32", "makes a FAISS IndexNSGFlat, which cannot be a first stage; give auto, flat"),
+        ("IVF16,Flat,RFlat", "no Refine is needed"),
+        ("IDMap,Flat", "cannot be a first stage"),
+        ("RaBitQfs", "cannot be a first stage"),
+        ("PQ12x4fs", "cannot be a first stage"),
+        ("LeanVec24,SQ8", "LeanVec keeps fewer dimensions than there are"),
+        ("LeanVec0,SQ8", "LeanVec keeps at least one dimension"),
+        ("LeanVec12,SQ9", "'LeanVec12,SQ9' is no FAISS index of 12 dimensions"),
+    ],
+)
+def test_a_specification_that_makes_no_sense_is_refused_when_the_index_is_made(tmp_path, given, says):
+    with pytest.raises(StoreError, match=says):
+        create(tmp_path / "i", Layout(dim=DIM, dense_index=given), {})
+    assert not (tmp_path / "i").exists()
+
+
+def test_a_specification_is_for_an_index_with_a_dense_strand(tmp_path):
+    with pytest.raises(StoreError, match="this one has none"):
+        create(tmp_path / "i", Layout(dim=0, dense_index="HNSW32"), {})
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_specification_of_these_tests_is_accepted(spec):
+    ann.check_spec(spec, DIM)
+
+
+# Effort
+
+
+def test_effort_lies_on_a_line_between_and_beyond_its_points():
+    made = effort.Effort((effort.Point(10, 4, 8, 1.0), effort.Point(1000, 16, 2, 1.0)), most=64)
+    assert [made.knob(k) for k in (1, 10, 100, 1000, 10**9)] == [4, 4, 8, 16, 64]
+    assert [made.refine(k) for k in (1, 10, 100, 1000, 10**9)] == pytest.approx([8, 8, 4, 2, 1])
+
+
+def test_effort_is_the_least_that_reaches_the_target(built):
+    facts = built("IVF16,SQ8")._manifest["dense"]
+    assert [point["k"] for point in facts["effort"]] == [10, 200]
+    assert facts["knob"] == "nprobe"
+    for point in facts["effort"]:
+        assert point["recall"] >= effort.TARGET - effort.SLACK
+        assert point["knob"] < 16 or point["k"] == 200
+
+
+def test_calibration_counts_what_a_scan_finds(built):
+    segment, k = built("IVF16,SQ8"), 10
+    trial = effort._Trial(segment.first, VECTORS, QUERIES, k)
+    shares = []
+    for query in QUERIES:
+        rows = segment.first.nearest(query, 20, 2)
+        shares.append(np.isin(exactly(query, k), row_scores(VECTORS[rows], query)).mean())
+    assert trial.recall(k, 2, 2) == pytest.approx(np.mean(shares))
+
+
+def test_sample_queries_are_what_effort_is_calibrated_on(tmp_path):
+    easy = written(tmp_path / "easy", "IVF16,SQ8", queries=VECTORS[:50])
+    hard = written(tmp_path / "hard", "IVF16,SQ8", queries=np.random.default_rng(4).normal(size=(50, DIM)).astype("f4"))
+    assert easy.first.effort.knob(10) < hard.first.effort.knob(10)
+
+
+def test_sample_queries_bend_a_projection(tmp_path):
+    plain, bent = written(tmp_path / "p", "LeanVec8"), written(tmp_path / "b", "LeanVec8", queries=QUERIES)
+    assert np.array_equal(plain.first.projection.queries, plain.first.projection.documents)
+    assert not np.array_equal(bent.first.projection.queries, bent.first.projection.documents)
+
+
+# In an index
+
+
+def test_an_index_keeps_its_choice_and_tells_it(tmp_path):
+    create(tmp_path / "i", Layout(dim=DIM, dense_index="IVF16,SQ8"), {}, queries=QUERIES)
+    writer = Writer(tmp_path / "i")
+    writer.add([Document(id=f"d{i:04}", text="-") for i in range(SIZE)], {}, VECTORS)
+    writer.commit()
+    writer.delete([f"d{i:04}" for i in range(0, SIZE, 2)])
+    writer.commit()
+    writer.close()
+    snapshot = Snapshot(tmp_path / "i")
+    (facts,) = [segment["dense"] for segment in snapshot.facts()["segments"]]
+    assert (facts["spec"], facts["effort"][0]["k"]) == ("IVF16,SQ8", 10)
+    alive = np.tile(np.array([0, 1], np.uint8), SIZE // 2)
+    for query in QUERIES:
+        exact = snapshot.dense_search(query, 10, exact=True)
+        np.testing.assert_array_equal(exact.scores, exactly(query, 10, alive))
+        much = snapshot.dense_search(query, 10, effort=16)
+        np.testing.assert_array_equal(much.scores, snapshot.dense_scores(query, much.positions))
+        assert np.isin(much.scores, exact.scores).mean() >= 0.9
+        assert snapshot.dense_search(query, 700).positions.size == SIZE // 2
+    with pytest.raises(StoreError, match="effort must be a number above 0, not 0"):
+        snapshot.dense_search(QUERIES[0], 10, effort=0)
+    snapshot.close()
+
+
+def test_sample_queries_of_another_size_are_refused(tmp_path):
+    with pytest.raises(StoreError, match="sample queries have 24 dimensions; the index is made for 12"):
+        create(tmp_path / "i", Layout(dim=12), {}, queries=QUERIES)
+
+
+class Hashed:
+    """A dense encoder of four dimensions that needs no model."""
+
+    from plait.encoders.contract import Identity
+
+    identity = Identity(name="hashed", revision="1", tokenizer="none", activation="none", max_length=0, dim=4)
+
+    def encode_documents(self, texts):
+        return np.array([[1, len(t), t.count("a"), t.count("e")] for t in texts], np.float32)
+
+    encode_queries = encode_documents
+
+
+def test_a_retriever_passes_choice_and_queries_on(tmp_path):
+    options = {"strands": "dense", "dense": Hashed(), "dense_index": "HNSW8", "sample_queries": ["a bee", "sea"]}
+    with Retriever.create(tmp_path / "i", **options) as made:
+        made.add([{"id": "1", "text": "a sea"}])
+        made.commit()
+        assert made.info()["dense_index"] == "HNSW8"
+    np.testing.assert_array_equal(dense.sample_queries(tmp_path / "i"), [[1, 5, 1, 2], [1, 3, 1, 1]])
+    assert dense.sample_queries(Path(tmp_path)) is None

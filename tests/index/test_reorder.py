@@ -47,7 +47,7 @@ def purity(order, topics, window):
     return sum(np.bincount(part).max() for part in topics[order].reshape(-1, window)) / topics.size
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(collections(max_documents=40), st.sampled_from([1, 2, 7, 16]))
 def test_an_order_is_a_permutation_and_always_the_same(collection, window):
     forward = collection[0]

@@ -311,6 +311,7 @@ def test_what_is_compact_is_left_alone(folder):
     with closing(Writer(folder)) as writer:
         assert [writer.compact(), writer.compact()] == [2, 0]
         assert segments_in(folder) == ["000003"]
+        assert [writer.compact(reorder=shuffled(1)), writer.compact(reorder=shuffled(1)), writer.compact()] == [1, 0, 0]
         writer.delete(["a"])
         assert writer.compact() == 1
 
