@@ -14,6 +14,8 @@ from . import console
 
 # Merging all segments after so many documents were added is paid for when it copies at most so many times as many.
 PAYS = 8
+# From so many documents on, merging takes long enough to be told of.
+MANY = 500_000
 
 
 def compact(index: Path, *, as_json: bool) -> None:
@@ -57,6 +59,8 @@ def merge_where_it_pays(retriever: Retriever, added: int) -> None:
     """Compacts an index of several segments, if that is little work beside having encoded what was just added."""
     facts = retriever.info()
     if len(facts["segments"]) > 1 and facts["documents"] <= PAYS * added:
+        if facts["documents"] >= MANY:
+            console.note(f"merging {len(facts['segments']):,} segments; the index can be searched already")
         try:
             retriever.compact()
         except StoreError as error:  # what was added is there nevertheless

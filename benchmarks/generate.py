@@ -27,11 +27,11 @@ from rows import Rows
 
 SEED = 11
 NEIGHBOURS = 8  # of a real document that it is crossed with, one after another
-LEAF = 64  # documents among which neighbours are looked for
-DIMENSIONS = 64  # of the random projection in which they are
+LEAF = 512  # documents among which neighbours are looked for
+DIMENSIONS = 128  # of the random projection in which they are
 CHUNK = 16_384  # documents that are projected at a time
-SHARE = 0.5  # least probability with which a term of the first parent stays; the largest is 1
-NOISE = 0.15  # standard deviation of the logarithm of what an impact is multiplied with
+SHARE = 0.6  # least probability with which a term of the first parent stays; the largest is 1
+NOISE = 0.05  # standard deviation of the logarithm of what an impact is multiplied with
 
 NOTES = (
     "Both have the same number of documents and the same queries (all held-out passages). `generated` crosses every "

@@ -17,6 +17,7 @@ common.pin_threads(1)
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ import shards
 import sparse_report
 from contest import Collection, Setup, held
 from engines import TABLE
+from engines.ours import order_of
 from rows import load
 
 SIZES = ("65536", "250000", "all")
@@ -89,7 +91,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--peer", action="append", default=[], metavar="NAME=PYTHON", help=f"one of {', '.join(_peers())}")
     add("--beside", type=Path, metavar="FILE", help="yardstick: Python with build(csr) and search(...)")
     add("--engines", nargs="+", choices=TABLE, default=[*TABLE], metavar="NAME", help="leave the others out")
-    add("--order", choices=("file", "random"), default="file", help="in which documents are added")
+    add("--order", choices=sparse_report.ORDERS, default="file", help="in which all engines get the documents")
     add("--queries", type=int, default=300, help="of each form")
     add("--repeats", type=int, default=5, help="rounds; a query's median counts")
     add("--budget", type=float, default=20, help="seconds for an engine in a cell; past it, two rounds are enough")
@@ -163,6 +165,9 @@ def _run(args: argparse.Namespace) -> None:
 def _pythons(args: argparse.Namespace) -> dict[str, str]:
     """Returns the Python of each engine that takes part; tells the yardstick's adapter where its file is."""
     given = dict(each.split("=", 1) for each in args.peer if "=" in each)
+    for name in _peers():  # a second index of an engine needs no second Python
+        if name.split("-")[0] in given:
+            given.setdefault(name, given[name.split("-")[0]])
     if unknown := set(given) - set(_peers()) or [each for each in args.peer if "=" not in each]:
         common.fail(f"--peer {', '.join(sorted(unknown))}: expected NAME=PYTHON with one of {', '.join(_peers())}")
     for name, python in given.items():
@@ -196,6 +201,11 @@ def _made(plan: Plan, args: argparse.Namespace, work: Path) -> Collection:
     if not (folder / "documents").exists():
         print(f"{plan.name}: collecting {plan.size:,} documents", file=sys.stderr, flush=True)
         _collect(plan, args, folder / "made")
+        if args.order == "plait":
+            rows = load(folder / "made")
+            rows.taken(order_of(rows)).save(folder / "ordered")
+            shutil.rmtree(folder / "made")
+            (folder / "ordered").rename(folder / "made")
         (folder / "made").rename(folder / "documents")
     for form in shards.FORMS:
         shards.queries(args.vectors, form, args.queries, levels=LEVELS[plan.bits]).save(folder / form)
@@ -207,7 +217,7 @@ def _collect(plan: Plan, args: argparse.Namespace, folder: Path) -> None:
     if plan.generated:
         generate.write(args.vectors, folder, plan.size, bits=plan.bits, order=args.order, parents=args.parents)
     else:
-        in_order = args.order == "file"
+        in_order = args.order != "random"
         shards.documents(args.vectors, plan.size, bits=plan.bits, in_file_order=in_order).save(folder)
 
 

@@ -61,7 +61,7 @@ class Family:
     """A kind of FAISS index that can be a first stage.
 
     Attributes:
-        classes: FAISS's names of them begin with this.
+        classes: a pattern of FAISS's names for them.
         knob: what says how hard it looks; "" where it always looks at everything.
         parameters: FAISS's class of search parameters.
         least: where calibration starts.
@@ -78,11 +78,11 @@ class Family:
 
 
 FAMILIES = (
-    Family("IndexIVF", "nprobe", "SearchParametersIVF", 2),
-    Family("IndexHNSW", "efSearch", "SearchParametersHNSW", 16),
+    Family("IndexIVF.*", "nprobe", "SearchParametersIVF", 2),
+    Family("IndexHNSW.*", "efSearch", "SearchParametersHNSW", 16),
     Family("IndexScalarQuantizer", "", "SearchParameters", 1),
     Family("IndexRaBitQ", "", "RaBitQSearchParameters", 1),
-    Family("IndexFlat", "", "SearchParameters", 1),
+    Family("IndexFlat(IP)?", "", "SearchParameters", 1),
 )
 
 MOST_LISTS, MOST_LINKS = 1 << 20, 512
@@ -115,6 +115,8 @@ def check_spec(given: str, dim: int) -> None:
     spec = parsed(given)
     if not dim:
         raise StoreError(f"dense_index={given!r} is for an index with a dense strand; this one has none")
+    if re.match(r"LeanVec0+(,|$)", given):
+        raise StoreError(f"dense_index={given!r}: LeanVec keeps at least one dimension")
     if spec.reduced and spec.reduced >= dim:
         raise StoreError(f"dense_index={given!r}: LeanVec keeps fewer dimensions than there are ({dim})")
     index = _empty(spec, dim)
@@ -159,7 +161,7 @@ def build(
         raise StoreError(f"dense_index={str(spec)!r}: {_reason(error)}; make the index with another") from error
     first = First(index, projection, spec)
     points = [point._asdict() for point in calibrated(first, vectors, queries)]
-    _write(index, folder / FIRST)
+    _write(index, spec, folder / FIRST)
     if projection is not None:
         write_array(folder / PROJECTION, np.stack(projection))
     return {"spec": str(spec), "knob": first.family.knob, "effort": points}
@@ -191,8 +193,9 @@ def read(folder: Path, manifest: Mapping[str, Any], flat: Any) -> First | None:
         raise CorruptError(f"{path} cannot be read as a FAISS index: {error}") from error
     projection = Projection(*read_array(folder / PROJECTION)) if spec.reduced else None
     if (index.ntotal, index.d) != (flat.ntotal, spec.reduced or flat.d):
-        raise CorruptError(f"{path} holds {index.ntotal} vectors of {index.d}; the segment holds {flat.ntotal} others")
-    if _shares_storage(index):
+        expected = f"{flat.ntotal} of {spec.reduced or flat.d}"
+        raise CorruptError(f"{path} holds {index.ntotal} vectors of {index.d}; the segment has {expected}")
+    if _shares_storage(index, spec):
         index.storage, index.own_fields = flat, False
     return First(index, projection, spec, points=tuple(Point(**point) for point in facts["effort"]), flat=flat)
 
@@ -283,7 +286,7 @@ def _reason(error: RuntimeError) -> str:
 def _family(index: Any, spec: Spec) -> Family:
     name = type(_inner(index)).__name__
     for family in FAMILIES:
-        if name.startswith(family.classes) and (name, spec.reduced) != ("IndexFlat", 0):
+        if re.fullmatch(family.classes, name) and (spec.reduced or not name.startswith("IndexFlat")):
             return family
     raise StoreError(
         f"dense_index={str(spec)!r} makes a FAISS {name}, which cannot be a first stage; give auto, flat, or a factory "
@@ -295,7 +298,7 @@ def _family(index: Any, spec: Spec) -> Family:
 def _is_sensible(index: Any) -> bool:
     """Returns whether sizes are in bounds that FAISS does not check before it is too late."""
     inner = _inner(index)
-    links = inner.hnsw.nb_neighbors(1) if hasattr(inner, "hnsw") else 2
+    links = inner.hnsw.nb_neighbors(0) // 2 if hasattr(inner, "hnsw") else 2
     steps = [index.chain.at(i) for i in range(index.chain.size())] if _is_chain(index) else []
     narrower = all(step.d_out <= step.d_in for step in steps)
     return narrower and 1 <= getattr(inner, "nlist", 1) <= MOST_LISTS and 2 <= links <= MOST_LINKS
@@ -311,9 +314,9 @@ def _inner(index: Any) -> Any:
     return faiss.downcast_index(index.index) if _is_chain(index) else index
 
 
-def _shares_storage(index: Any) -> bool:
-    """Returns whether a graph can use the vectors of the segment's Flat file instead of a copy."""
-    return type(index).__name__ == "IndexHNSWFlat"
+def _shares_storage(index: Any, spec: Spec) -> bool:
+    """Returns whether it is a graph that can use the vectors of the segment's Flat file instead of a copy."""
+    return type(index).__name__ == "IndexHNSWFlat" and not spec.reduced
 
 
 def _least_vectors(index: Any) -> int:
@@ -350,11 +353,11 @@ def _shortened(vectors: NDArray[np.float32], projection: Projection | None) -> N
     return vectors if projection is None else projection.of_documents(vectors)
 
 
-def _write(index: Any, path: Path) -> None:
+def _write(index: Any, spec: Spec, path: Path) -> None:
     import faiss
 
     swig: Any = faiss
     try:
-        swig.write_index(index, str(path), swig.IO_FLAG_SKIP_STORAGE if _shares_storage(index) else 0)
+        swig.write_index(index, str(path), swig.IO_FLAG_SKIP_STORAGE if _shares_storage(index, spec) else 0)
     except RuntimeError as error:  # a full disk, as FAISS tells it
         raise OSError(f"{path} could not be written: {error}") from error

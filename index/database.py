@@ -19,6 +19,8 @@ from . import attributes
 from .contract import FORMAT, CorruptError, Row, StoredDocument, StoreError
 
 NAME = "plait.db"
+# SQLite's log of what was written begins anew when it is longer than this and nobody reads from it.
+LOG_BYTES = 16 << 20
 _APPLICATION = int.from_bytes(b"plit", "big")
 
 # Running totals and the next numbers to give out, so that no commit has to count: the last commit, living documents,
@@ -177,6 +179,7 @@ def open_writer(folder: Path) -> sqlite3.Connection:
     open_reader(folder).close()
     connection = sqlite3.connect(folder / NAME, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     return connection
 
 
@@ -219,6 +222,19 @@ def commit(connection: sqlite3.Connection) -> None:
     """Ends a writer's transaction: all of it is durable and visible, and sealed."""
     connection.execute("UPDATE seal SET checksum = ?", (_seal(connection),))
     connection.execute("COMMIT")
+
+
+def shorten_log(connection: sqlite3.Connection, folder: Path) -> bool:
+    """Copies a long log into the database; returns whether all of it is there, so that new readers need no log.
+
+    SQLite begins the log anew when no connection reads from it. A reader that always opens the next snapshot before it
+    closes the last would keep it growing; so it is to open one more after this.
+    """
+    log = folder / f"{NAME}-wal"
+    if connection.in_transaction or not log.exists() or log.stat().st_size <= LOG_BYTES:
+        return False
+    _, written, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return written == copied
 
 
 def _seal(connection: sqlite3.Connection) -> str:

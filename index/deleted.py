@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 from .segment import NONE_DEAD, Segment
 
+# The first questions of a process are answered one by one; later ones from counts of all terms, which take longer to
+# make.
+COLD = 4
+
 
 class Deleted:
     """Which documents of a segment are gone.
@@ -27,6 +31,7 @@ class Deleted:
     ) -> None:
         self.segment, self.alive = segment, alive
         self.rows = np.empty(0, np.int64) if rows is None else rows
+        self._asked = 0
 
     def and_more(self, rows: NDArray[np.int64]) -> Deleted:
         """Returns the same with further rows."""
@@ -35,6 +40,7 @@ class Deleted:
         alive = self.alive.copy() if self.alive.size else np.ones(self.segment.size, np.uint8)
         alive[rows] = 0
         more = Deleted(self.segment, np.concatenate([self.rows, rows]), alive)
+        more._asked = self._asked
         if "term_counts" in self.__dict__:  # asked for before, so likely again
             more.term_counts = self.term_counts + self.segment.literal_counts(rows)
         return more
@@ -42,8 +48,11 @@ class Deleted:
     def frequencies(self, terms: NDArray[np.uint32]) -> NDArray[np.int64]:
         """Returns how many of the deleted documents hold each term in their own text."""
         known = self.segment.postings.terms
-        if not self.rows.size or not known.size:
+        if not self.rows.size or not known.size or not terms.size:
             return np.zeros(terms.size, np.int64)
+        if "term_counts" not in self.__dict__ and self._asked < COLD:
+            self._asked += 1
+            return self.segment.literal_frequencies(terms, self.rows)
         at = np.minimum(np.searchsorted(known, terms), known.size - 1)
         return np.where(known[at] == terms, self.term_counts[at].astype(np.int64), 0)
 

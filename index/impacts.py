@@ -44,15 +44,14 @@ def integer_weights(weights: NDArray[np.floating]) -> tuple[NDArray[np.uint32], 
     The unit is the smallest for which no sum of weight x impact reaches 2 ** 31, so weights are rounded by less than a
     float32 sum of as many terms would be, and sums are exact whatever their order.
     """
-    total = float(np.sum(weights, dtype=np.float64)) * STEPS
+    exact = np.asarray(weights, np.float64)
+    total = float(exact.sum()) * STEPS
     if total <= 0:
-        return np.zeros(weights.size, np.uint32), 1.0
-    unit = 2.0 ** (math.frexp(total)[1] - SUM_BITS)
-    whole = np.rint(np.asarray(weights, np.float64) / unit)
-    if whole.sum() * STEPS >= 2**SUM_BITS:  # rounding carried it over
+        return np.zeros(exact.size, np.uint32), 1.0
+    unit = math.ldexp(1.0, math.frexp(total)[1] - SUM_BITS)
+    if total / unit + exact.size * STEPS / 2 >= 2**SUM_BITS:  # where rounding could carry it over
         unit *= 2
-        whole = np.rint(np.asarray(weights, np.float64) / unit)
-    return whole.astype(np.uint32), unit
+    return np.rint(exact / unit).astype(np.uint32), unit
 
 
 def idf(frequencies: NDArray[np.int64], documents: int) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ NONE_DEAD = np.empty(0, np.uint8)
 COLD_POSTINGS = 20_000_000
 # A file set below this size is read through, and its checksums compared, whenever it is opened.
 VERIFIED_BYTES = 64 << 20
+_ROWS = 16_384  # rows whose terms are looked at together
 
 
 def write_segment(
@@ -190,7 +191,7 @@ class Segment:
     ) -> list[tuple[NDArray[np.uint32], NDArray[np.int64]]]:
         """Returns what `search` returns, for several (terms, weights), without coming back to Python in between."""
         compiled = kernels()
-        if compiled is None or not self.size or not queries:
+        if compiled is None or not self.size or len(queries) < 2:
             return [self.search(terms, weights, k, alive, exactness) for terms, weights in queries]
         starts = np.cumsum([0, *(terms.size for terms, _ in queries)])
         terms, weights = (np.concatenate(parts) for parts in zip(*queries, strict=True))
@@ -217,11 +218,29 @@ class Segment:
 
     def literal_counts(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Returns how many of some rows hold each of `postings.terms` in their own text, uint32 (T,)."""
-        at = spans(self.forward.starts, rows)
-        terms, counts = np.unique(self.forward.terms[at][self.forward.literal[at] > 0], return_counts=True)
         found = np.zeros(self.postings.terms.size, np.uint32)
-        found[np.searchsorted(self.postings.terms, terms)] = counts
+        for terms in self._literal_terms(rows):
+            held, counts = np.unique(terms, return_counts=True)
+            found[np.searchsorted(self.postings.terms, held)] += counts.astype(np.uint32)
         return found
+
+    def literal_frequencies(self, terms: NDArray[np.uint32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns how many of some rows hold each of a few terms in their own text, sooner than `literal_counts`."""
+        known, places = np.unique(terms, return_inverse=True)
+        near = np.zeros(1 << 16, bool)
+        near[known & 0xFFFF] = True
+        found = np.zeros(known.size, np.int64)
+        for held in self._literal_terms(rows):
+            likely = held[near[held & 0xFFFF]]
+            at = np.minimum(np.searchsorted(known, likely), known.size - 1)
+            found += np.bincount(at[known[at] == likely], minlength=known.size)
+        return found[places]
+
+    def _literal_terms(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint32]]:
+        """Yields the terms that the texts of some rows hold, those of several thousand rows at a time."""
+        for start in range(0, rows.size, _ROWS):
+            at = spans(self.forward.starts, rows[start : start + _ROWS])
+            yield self.forward.terms[at][self.forward.literal[at] > 0]
 
     def facts(self) -> dict[str, Any]:
         """Returns what `plait info` tells of a segment."""

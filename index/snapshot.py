@@ -187,7 +187,10 @@ class Snapshot:
                 terms only complete the scores of what the others find, and windows that come near the threshold are
                 left out. Scores are true all the same.
         """
-        return self.sparse_search_batch(strand, [(terms, weights)], k, within=within, exactness=exactness)[0]
+        self._prepare(1, exactness)
+        whole, unit = self._whole(strand, weights)
+        found = [(each.search([(terms, whole)], k, exactness)[0], each.segment) for each in self._searched(within)]
+        return self._joined(found, unit, k)
 
     def sparse_search_batch(
         self,
@@ -200,9 +203,7 @@ class Snapshot:
         threads: int | None = None,
     ) -> list[Hits]:
         """Returns `sparse_search` of every (terms, weights), computed on `threads` cores (None: on all there are)."""
-        if not 0 < exactness <= 1:
-            raise StoreError(f"exactness lies above 0 and is at most 1, which is exact; not {exactness!r}")
-        self._warm_up(len(queries))
+        self._prepare(len(queries), exactness)
         searched = self._searched(within)
         size = max(1, min(BATCH, -(-len(queries) // (4 * cores()))))
         pieces = [queries[i : i + size] for i in range(0, len(queries), size)]
@@ -382,8 +383,10 @@ class Snapshot:
             found.append(deleted)
         return found
 
-    def _warm_up(self, searches: int) -> None:
-        """Loads the compiled kernels once they will pay: on a large index, or from the third search on."""
+    def _prepare(self, searches: int, exactness: float) -> None:
+        """Checks the exactness, and loads the compiled kernels once they pay: on a large index, or at the third search."""
+        if not 0 < exactness <= 1:
+            raise StoreError(f"exactness lies above 0 and is at most 1, which is exact; not {exactness!r}")
         self._searches += searches
         if not kernels_loaded() and (self._searches > 2 or self._postings > COLD_POSTINGS):
             load_kernels()

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -23,6 +24,7 @@ from .impacts import quantised, step_for
 from .policy import UNHURRIED, Shape, plan
 from .postings import Forward
 from .ranking import id_ranks
+from .reorder import reorder as similar
 from .segment import folder_of, write_segment
 
 if TYPE_CHECKING:
@@ -99,13 +101,13 @@ class Writer:
         """
         if not documents:
             return
-        _check(sparse, dense, len(documents), self.layout.dim)
+        check_vectors(sparse, dense, len(documents), self.layout.dim)
         check_values(self.fields, documents)
         with database.explained(self.folder), self._undone():
             self._begin()
             self._fix_scale(sparse.get("learned"))
             own = literal or {}
-            self._sparse.append([_forward(s, rows, own.get(s), self.layout) for s, rows in sparse.items()])
+            self._sparse.append([forward_of(s, rows, own.get(s), self.layout) for s, rows in sparse.items()])
             self._documents.extend(documents)
             if dense is not None:
                 self._dense.append(np.ascontiguousarray(dense, np.float32))
@@ -199,7 +201,7 @@ class Writer:
                 self._merge_as_planned(fresh)
         self.tidy(most=TIDIED)
 
-    def compact(self, *, everything: bool = True, reorder: Reorder | None = None) -> int:
+    def compact(self, *, everything: bool = True, reorder: Reorder | Literal["similar"] | None = "similar") -> int:
         """Commits, merges segments, forgets what was deleted, and refreshes the average length that BM25 uses.
 
         Documents keep their positions; readers keep what they see. Room on the disk is needed for the new segment
@@ -208,7 +210,8 @@ class Writer:
         Args:
             everything: merge all segments into one (or as few as their format allows); otherwise only what "auto" would
                 merge, had it the time.
-            reorder: gives the order of the rows of a new segment, from its forward copy; None leaves it.
+            reorder: "similar" puts similar documents next to one another (see `reorder.reorder`), which makes searches
+                faster; a function gives the order of the rows of a new segment from its forward copy; None leaves it.
 
         Returns:
             How many segments were merged, or written anew.
@@ -218,11 +221,12 @@ class Writer:
             CorruptError: a file of a segment is damaged.
         """
         self._commit()
+        order = partial(similar, window=self.layout.window) if reorder == "similar" else reorder
         if everything:
             groups = compaction.groups(database.segments(self._connection), self.layout.window)
-            done = self._merge([g for g in groups if self._is_loose(g, reorder)], reorder)
+            done = self._merge([g for g in groups if self._is_loose(g, order)], order)
         else:
-            done = self._merge_as_planned(UNHURRIED, reorder)
+            done = self._merge_as_planned(UNHURRIED, order)
         self.tidy()
         return done
 
@@ -239,6 +243,11 @@ class Writer:
         removed = (folder for folder in unknown if files.remove_unused(folder))
         for _ in islice(removed, most):
             pass
+
+    def shorten_log(self) -> bool:
+        """Keeps SQLite's log from growing; returns whether a snapshot that is opened now lets it begin anew."""
+        with database.explained(self.folder):
+            return database.shorten_log(self._connection, self.folder)
 
     def rollback(self) -> None:
         """Forgets everything since the last commit."""
@@ -260,6 +269,7 @@ class Writer:
 
     def _begin(self) -> None:
         if not self._connection.in_transaction:
+            database.shorten_log(self._connection, self.folder)
             database.begin(self._connection)
 
     def _undone(self) -> _Undone:
@@ -313,14 +323,14 @@ class Writer:
         """Writes the buffer as a segment and inserts it into the open transaction."""
         if not self._documents:
             return
-        forward = _stacked([_side_by_side(parts, self._sparse_size(i)) for i, parts in enumerate(self._sparse)])
+        forward = stacked([side_by_side(parts, self._sparse_size(i)) for i, parts in enumerate(self._sparse)])
         vectors = np.concatenate(self._dense) if self._dense else None
         last = {document.id: i for i, document in enumerate(self._documents)}
         documents = self._documents
         if len(last) < len(documents):  # an id was added twice: the later one stays
             keep = np.array(sorted(last.values()))
             documents = [documents[i] for i in keep.tolist()]
-            forward, vectors = _taken(forward, keep), None if vectors is None else vectors[keep]
+            forward, vectors = taken(forward, keep), None if vectors is None else vectors[keep]
         first = database.insert_documents(self._connection, documents, forward.lengths.tolist())
         row = database.SegmentRow(
             number=database.new_number(self._connection),
@@ -371,88 +381,3 @@ def check_compaction(given: str) -> None:
 
 def _shape(row: SegmentRow) -> Shape:
     return Shape(row.size - row.dead, row.dead, row.postings)
-
-
-def _check(sparse: Mapping[str, Any], dense: NDArray[np.float32] | None, count: int, dim: int) -> None:
-    for strand, rows in sparse.items():
-        if strand not in TERM_BASE:
-            raise StoreError(f"no sparse strand {strand!r}; there are: {', '.join(TERM_BASE)}")
-        if rows.shape[0] != count:
-            raise StoreError(f"{count} documents came with {rows.shape[0]} {strand} vectors")
-        if not np.isfinite(rows.data).all() or (rows.data < 0).any():
-            raise StoreError(f"{strand} vectors must be finite and not negative")
-        if strand == "learned" and rows.shape[1] > LEXICAL_BASE:
-            raise StoreError(f"learned vectors have {rows.shape[1]} columns; at most {LEXICAL_BASE} fit")
-    found = 0 if dense is None else dense.shape[1]
-    if found != dim:
-        raise StoreError(f"dense vectors have {found} dimensions; the index was made for {dim}")
-    if dense is not None and dense.shape[0] != count:
-        raise StoreError(f"{count} documents came with {dense.shape[0]} dense vectors")
-    if dense is not None and not np.isfinite(dense).all():
-        raise StoreError("dense vectors hold NaN or infinite values")
-
-
-def _forward(strand: str, rows: Any, literal: Any, layout: Layout) -> Forward:
-    """Returns one strand's vectors as forward rows: counts stay counts, weights become steps."""
-    from scipy.sparse import csr_matrix
-
-    kept: Any = csr_matrix(rows, dtype=np.float32, copy=True)
-    kept.sum_duplicates()
-    kept.eliminate_zeros()
-    lexical = strand == "lexical"
-    values = (
-        np.clip(np.rint(kept.data), 1, 255).astype(np.uint8) if lexical else quantised(kept.data, layout.learned_scale)
-    )
-    lengths = np.asarray(kept.sum(axis=1)).ravel() if lexical else np.zeros(kept.shape[0])
-    terms = (kept.indices.astype(np.int64) + TERM_BASE[strand]).astype(np.uint32)
-    return Forward(kept.indptr.astype(np.int64), terms, values, _literal(kept, literal), lengths.astype(np.uint32))
-
-
-def _literal(rows: Any, literal: Any) -> NDArray[np.uint8]:
-    """Returns 1 for the stored entries of `rows` that `literal` holds too; 1 everywhere without it."""
-    if literal is None:
-        return np.ones(rows.nnz, np.uint8)
-    document = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)) * rows.shape[1]
-    own = np.repeat(np.arange(rows.shape[0]), np.diff(literal.indptr)) * rows.shape[1]
-    return np.isin(document + rows.indices, own + literal.indices).astype(np.uint8)
-
-
-def _side_by_side(parts: list[Forward], count: int) -> Forward:
-    """Returns the strands of the same documents as one forward copy; learned terms come first."""
-    counts = [np.diff(p.starts) for p in parts]
-    document = np.concatenate([np.repeat(np.arange(count), c) for c in counts] or [np.empty(0, np.int64)])
-    terms = np.concatenate([p.terms for p in parts] or [np.empty(0, np.uint32)])
-    values = np.concatenate([p.values for p in parts] or [np.empty(0, np.uint8)])
-    literal = np.concatenate([p.literal for p in parts] or [np.empty(0, np.uint8)])
-    order = np.lexsort((terms, document))
-    starts = np.concatenate([[0], np.cumsum(sum(counts, np.zeros(count, np.int64)))])
-    lengths = sum((p.lengths for p in parts), np.zeros(count, np.uint32))
-    return Forward(starts, terms[order], values[order], literal[order], lengths)
-
-
-def _stacked(parts: list[Forward]) -> Forward:
-    """Returns forward copies of different documents one below the other."""
-    counts = np.concatenate([np.diff(p.starts) for p in parts])
-    return Forward(
-        np.concatenate([[0], np.cumsum(counts)]),
-        np.concatenate([p.terms for p in parts]),
-        np.concatenate([p.values for p in parts]),
-        np.concatenate([p.literal for p in parts]),
-        np.concatenate([p.lengths for p in parts]),
-    )
-
-
-def _taken(forward: Forward, keep: NDArray[np.int64]) -> Forward:
-    """Returns the forward rows of some documents."""
-    counts = np.diff(forward.starts)
-    mask = np.zeros(forward.size, bool)
-    mask[keep] = True
-    postings = np.repeat(mask, counts)
-    starts = np.concatenate([[0], np.cumsum(counts[keep])])
-    return Forward(
-        starts,
-        forward.terms[postings],
-        forward.values[postings],
-        forward.literal[postings],
-        forward.lengths[keep],
-    )

@@ -258,8 +258,7 @@ class Retriever:
         """
         if self._writer is not None and self._writer.pending:
             self._writer.commit()
-            self.refresh()
-            self._writer.tidy(most=TIDIED)
+            self._move_on(self._writer, most=TIDIED)
 
     def compact(self) -> int:
         """Commits, then merges all segments into one: less to search, deleted documents gone, BM25's lengths fresh.
@@ -276,8 +275,7 @@ class Retriever:
         """
         writer = self._writing()
         merged = writer.compact()
-        self.refresh()
-        writer.tidy()
+        self._move_on(writer)
         return merged
 
     def rollback(self) -> None:
@@ -449,6 +447,13 @@ class Retriever:
         if self._writer is None:
             self._writer = Writer(self.folder, compaction=self._compaction)
         return self._writer
+
+    def _move_on(self, writer: Writer, most: int | None = None) -> None:
+        """Searches the newest commit from now on, and removes what older ones needed."""
+        self.refresh()
+        if writer.shorten_log():
+            self.refresh()
+        writer.tidy(most)
 
     def _fresh(self, writer: Writer, chunk: list[Document]) -> list[Document]:
         known = writer.digests(d.id for d in chunk)

@@ -166,7 +166,7 @@ def test_sparse_lets_engines_compete_and_checks_their_answers(vectors, tmp_path)
         "sparse run", vectors, "--documents", 20, "all", "--generated", 120, "--growth", 50, 120, 200, "--repeats", 1,
         "--queries", 3, "--beside", tmp_path / "yardstick.py", "--results", tmp_path, "--work", tmp_path / "work",
     )  # fmt: skip
-    assert "- Absent: pisa, qdrant, lucene, seismic, bmp.\n" in page
+    assert "- Absent: pisa, qdrant, lucene, seismic, seismic-pruned, bmp, bmp-128.\n" in page
     assert "| 50 to 200 documents, " in page
     facts = json.loads((tmp_path / "sparse.json").read_text())
     assert [(c["documents"], c["generated"], len(c["cells"])) for c in facts["contests"]] == [
@@ -185,7 +185,7 @@ def test_sparse_says_which_peer_is_not_there(vectors, tmp_path):
     done = run("sparse run", vectors, "--peer", "pisa=nowhere/python", "--results", tmp_path)
     assert done.stderr == "error: nowhere/python does not exist; expected a Python that has pyterrier-pisa\n"
     done = run("sparse run", vectors, "--peer", "pise=python", "--results", tmp_path)
-    assert "--peer pise: expected NAME=PYTHON with one of pisa, qdrant, lucene, seismic, bmp" in done.stderr
+    assert "--peer pise: expected NAME=PYTHON with one of pisa, qdrant, lucene, seismic, seismic-pruned, bmp" in done.stderr
 
 
 def test_sparse_compares_generated_documents_with_real_ones(vectors, tmp_path):

@@ -11,18 +11,18 @@ from typing import Any
 
 from rows import Rows
 
-BLOCK = 32
-
 
 class Bmp:
     """A BMP index, searched without approximation (alpha = beta = 1)."""
+
+    block = 32  # documents
 
     def build(self, rows: Rows, folder: Path) -> None:
         """Adds document after document: there is no other way in from Python."""
         from bmp import Indexer
 
         names = [str(t) for t in range(rows.width)]
-        indexer = Indexer(str(folder / "index.bmp"), bsize=BLOCK, compress_range=False)
+        indexer = Indexer(str(folder / "index.bmp"), bsize=self.block, compress_range=False)
         for i in range(rows.size):
             terms, impacts = rows.row(i)
             vector = {names[t]: impact for t, impact in zip(terms.tolist(), impacts.tolist(), strict=True)}
@@ -50,4 +50,10 @@ class Bmp:
 
     def facts(self) -> dict[str, Any]:
         """Returns the size of a block."""
-        return {"block": BLOCK}
+        return {"block": self.block}
+
+
+class LargerBlocks(Bmp):
+    """The same with larger blocks, which suit a larger k."""
+
+    block = 128

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from plait.index import Layout, Snapshot, Writer, create
 from plait.index.compiled import load_kernels
+from plait.index.postings import Forward
+from plait.index.reorder import reorder
 from plait.retriever import Document
 from rows import Rows
 
@@ -67,10 +70,10 @@ def write(rows: Rows, folder: Path, *, reordered: bool) -> None:
             documents = [Document(id=str(start + i), text="-") for i in range(part.size)]
             writer.add(documents, {"learned": part.matrix(np.float32, width)}, None)
         writer.commit()
-        writer.compact(reorder=_reorder() if reordered else None)
+        writer.compact(reorder=reorder if reordered else None)
 
 
-def _reorder() -> Any:
-    from plait.index.reorder import reorder
-
-    return reorder
+def order_of(rows: Rows) -> NDArray[np.int64]:
+    """Returns the order that plait gives to documents."""
+    ones, none = np.ones(rows.terms.size, np.uint8), np.zeros(rows.size, np.uint32)
+    return reorder(Forward(rows.starts, rows.terms.astype(np.uint32), np.array(rows.values), ones, none))

@@ -18,7 +18,9 @@ BATCH = 65_536
 class Seismic:
     """A Seismic index with the settings that its package builds with."""
 
-    settings: dict[str, Any] = {}  # noqa: RUF012  # never changed
+    def settings(self, documents: int) -> dict[str, Any]:
+        """Returns what differs from the package's settings for building."""
+        return {}
 
     def build(self, rows: Rows, folder: Path) -> None:
         """Adds the documents in batches and builds with one thread."""
@@ -30,7 +32,7 @@ class Seismic:
             ids = [str(start + i) for i in range(part.size)]
             values = part.values.astype(np.float32)
             dataset.add_documents_by_id(ids, part.terms.astype(np.int64), values, np.array(part.starts))
-        index = SeismicIndex.build_from_dataset(dataset, num_threads=1, **self.settings)
+        index = SeismicIndex.build_from_dataset(dataset, num_threads=1, **self.settings(rows.size))
         index.save(str(folder / "index"))
 
     def open(self, folder: Path) -> None:
@@ -54,5 +56,13 @@ class Seismic:
         return [int(document) for _, _, document in answer]
 
     def facts(self) -> dict[str, Any]:
-        """Returns what differs from the package's settings for building."""
-        return dict(self.settings)
+        """Returns how many documents there are, and what differs from the package's settings for building."""
+        return {"documents": self.index.len, **self.settings(self.index.len)}
+
+
+class Pruned(Seismic):
+    """A Seismic index with shorter lists: less is built and less is searched."""
+
+    def settings(self, documents: int) -> dict[str, Any]:
+        """Returns a mean length of lists in proportion to the documents: the package's one is for millions."""
+        return {"n_postings": max(200, documents // 256)}

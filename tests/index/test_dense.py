@@ -343,7 +343,7 @@ def test_too_few_vectors_for_a_specification_stay_flat_and_say_why(tmp_path):
         ("IVF0,SQ8", "cannot be filled"),
         ("HNSW0", "cannot be filled"),
         ("HNSW100000", "cannot be filled"),
-        ("PCA1000,Flat", "cannot be filled"),
+        ("PCA1000,SQ8", "cannot be filled"),
         ("NSG32", "makes a FAISS IndexNSGFlat, which cannot be a first stage; give auto, flat"),
         ("IVF16,Flat,RFlat", "no Refine is needed"),
         ("IDMap,Flat", "cannot be a first stage"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 import textwrap
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from plait.index import CorruptError, Layout, Snapshot, StoreError, Writer, create, database, files, opening, policy
+from plait.index.contract import LEXICAL_BASE
+from plait.index.deleted import COLD
 from plait.index.impacts import saturated
 from plait.retriever import Document
 from scipy.sparse import csr_matrix
@@ -331,6 +335,25 @@ def test_compaction_refreshes_the_average_length(folder):
     assert found == {average}
 
 
+def test_deleted_documents_are_counted_in_one_way_or_the_other(folder, monkeypatch):
+    monkeypatch.setattr("plait.index.segment._ROWS", 7)  # several rounds
+    made(folder, [f"d{i}" for i in range(60)])
+    with closing(Writer(folder, compaction="off")) as writer:
+        writer.delete([f"d{i}" for i in range(0, 60, 2)])
+        writer.commit()
+        snapshot = Snapshot(folder)
+        terms = np.array([40, 3, 3, 49, LEXICAL_BASE + 7, 4000], np.uint32)
+        answers = [snapshot.idf(terms).tolist() for _ in range(COLD + 3)]
+        assert answers == answers[:1] * (COLD + 3)
+        writer.delete(["d1"])
+        writer.commit()
+        later = Snapshot(folder, older=snapshot)
+        with closing(Snapshot(folder)) as fresh:
+            assert later.idf(terms).tolist() == fresh.idf(terms).tolist() != answers[0]
+        later.close()
+        snapshot.close()
+
+
 def test_a_merge_never_makes_a_segment_too_large_for_its_format(folder, monkeypatch):
     made(folder, *[[f"{batch}-{i}" for i in range(4)] for batch in range(5)])
     monkeypatch.setattr("plait.index.compaction.MOST_POSTINGS", 450)
@@ -389,6 +412,23 @@ def test_a_snapshot_that_is_only_forgotten_lets_go_too(folder):
         del snapshot
         writer.tidy()
         assert segments_in(folder) == ["000003"]
+
+
+def test_without_locks_nothing_is_removed(folder, monkeypatch):
+    """As on a file system that has none: readers are not kept out, and old segments stay."""
+    made(folder, ["a"], ["b"])
+
+    def refused(_handle, _how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files, "fcntl", SimpleNamespace(flock=refused, LOCK_SH=1, LOCK_EX=2, LOCK_NB=4))
+    with closing(Snapshot(folder)) as snapshot, closing(Writer(folder)) as writer:
+        writer.compact()
+        assert list(snapshot.all_ids()) == ["a", "b"]
+    assert segments_in(folder) == ["000001", "000002", "000003"]
+    monkeypatch.undo()
+    Writer(folder).close()
+    assert segments_in(folder) == ["000003"]
 
 
 READER = textwrap.dedent("""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plait.encoders.contract import Identity
-from plait.index import LockedError, StoreError
+from plait.index import LockedError, StoreError, database
 from plait.retriever import Document, IngestError, MismatchError, PlaitError, QueryError, Retriever
 
 WORDS = ["bee", "honey", "winter", "snow", "garden", "flower", "rain", "summer", "tree", "leaf", "river", "stone"]
@@ -275,6 +275,61 @@ def test_searches_go_on_while_commits_move_the_snapshot(retriever):
         thread.join()
     assert errors == []
     assert set(answered) == {5}
+
+
+def test_compacting_keeps_the_answers_and_removes_what_was_deleted(retriever, small_encoders):
+    retriever.add([Document(id=f"e{number}", text="bee honey winter garden") for number in range(40)])
+    retriever.commit()
+    retriever.delete(["d000", *(f"e{number}" for number in range(7))])
+    with Retriever.open(retriever.folder, **small_encoders) as other:
+        retriever.commit()
+        before = views(retriever.search("honey of winter", 300, strands="learned,dense"))
+        seen = views(other.search("honey of winter", 300))
+        assert retriever.compact() == 2
+        assert views(retriever.search("honey of winter", 300, strands="learned,dense")) == before
+        assert views(other.search("honey of winter", 300)) == seen  # it still reads the old segments
+        facts = retriever.info()
+        assert (facts["documents"], facts["deleted"], len(facts["segments"])) == (332, 0, 1)
+        other.refresh()
+    assert retriever.compact() == 0
+    assert len(list((retriever.folder / "segments").iterdir())) == 1
+
+
+def test_searches_go_on_while_segments_are_merged(retriever):
+    stop, answers = threading.Event(), []
+    expected = views(retriever.search("bee honey", 7, strands="dense"))
+
+    def searching():
+        while not stop.is_set():
+            answers.append(views(retriever.search("bee honey", 7, strands="dense")))
+
+    threads = [threading.Thread(target=searching) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(5):
+        retriever.add([Document(id=f"new{number}", text="river")])
+        retriever.compact()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert len(answers) > 0
+    assert all(answer == expected for answer in answers)
+
+
+def test_the_log_begins_anew_however_long_somebody_searches(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "LOG_BYTES", 1 << 18)
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        for number in range(40):
+            r.add([Document(id=f"{number}", text="honey " * 10_000)])
+            r.commit()
+            assert r.search("honey", 50)[0].id == max(map(str, range(number + 1)))
+            assert (tmp_path / "i" / "plait.db-wal").stat().st_size < 1 << 19
+
+
+def test_an_unknown_way_of_compaction_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="compaction is one of auto, off, not 'always'"):
+        Retriever.create(tmp_path / "i", strands="lexical", compaction="always")  # type: ignore[arg-type]
+    assert not (tmp_path / "i").exists()
 
 
 def test_compiled_and_plain_search_agree(retriever, monkeypatch):

@@ -1,0 +1,103 @@
+"""From the vectors that a writer is given to the forward copy of a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import LEXICAL_BASE, TERM_BASE, Layout, StoreError
+from .impacts import quantised
+from .postings import Forward
+
+
+def check_vectors(sparse: Mapping[str, Any], dense: NDArray[np.float32] | None, count: int, dim: int) -> None:
+    """Raises an error unless the vectors of `count` documents fit them and the index; see `Writer.add`.
+
+    Raises:
+        StoreError: they do not.
+    """
+    for strand, rows in sparse.items():
+        if strand not in TERM_BASE:
+            raise StoreError(f"no sparse strand {strand!r}; there are: {', '.join(TERM_BASE)}")
+        if rows.shape[0] != count:
+            raise StoreError(f"{count} documents came with {rows.shape[0]} {strand} vectors")
+        if not np.isfinite(rows.data).all() or (rows.data < 0).any():
+            raise StoreError(f"{strand} vectors must be finite and not negative")
+        if strand == "learned" and rows.shape[1] > LEXICAL_BASE:
+            raise StoreError(f"learned vectors have {rows.shape[1]} columns; at most {LEXICAL_BASE} fit")
+    found = 0 if dense is None else dense.shape[1]
+    if found != dim:
+        raise StoreError(f"dense vectors have {found} dimensions; the index was made for {dim}")
+    if dense is not None and dense.shape[0] != count:
+        raise StoreError(f"{count} documents came with {dense.shape[0]} dense vectors")
+    if dense is not None and not np.isfinite(dense).all():
+        raise StoreError("dense vectors hold NaN or infinite values")
+
+
+def forward_of(strand: str, rows: Any, literal: Any, layout: Layout) -> Forward:
+    """Returns one strand's vectors as forward rows: counts stay counts, weights become steps."""
+    from scipy.sparse import csr_matrix
+
+    kept: Any = csr_matrix(rows, dtype=np.float32, copy=True)
+    kept.sum_duplicates()
+    kept.eliminate_zeros()
+    lexical = strand == "lexical"
+    values = (
+        np.clip(np.rint(kept.data), 1, 255).astype(np.uint8) if lexical else quantised(kept.data, layout.learned_scale)
+    )
+    lengths = np.asarray(kept.sum(axis=1)).ravel() if lexical else np.zeros(kept.shape[0])
+    terms = (kept.indices.astype(np.int64) + TERM_BASE[strand]).astype(np.uint32)
+    return Forward(kept.indptr.astype(np.int64), terms, values, _literal(kept, literal), lengths.astype(np.uint32))
+
+
+def _literal(rows: Any, literal: Any) -> NDArray[np.uint8]:
+    """Returns 1 for the stored entries of `rows` that `literal` holds too; 1 everywhere without it."""
+    if literal is None:
+        return np.ones(rows.nnz, np.uint8)
+    document = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)) * rows.shape[1]
+    own = np.repeat(np.arange(rows.shape[0]), np.diff(literal.indptr)) * rows.shape[1]
+    return np.isin(document + rows.indices, own + literal.indices).astype(np.uint8)
+
+
+def side_by_side(parts: list[Forward], count: int) -> Forward:
+    """Returns the strands of the same documents as one forward copy; learned terms come first."""
+    counts = [np.diff(p.starts) for p in parts]
+    document = np.concatenate([np.repeat(np.arange(count), c) for c in counts] or [np.empty(0, np.int64)])
+    terms = np.concatenate([p.terms for p in parts] or [np.empty(0, np.uint32)])
+    values = np.concatenate([p.values for p in parts] or [np.empty(0, np.uint8)])
+    literal = np.concatenate([p.literal for p in parts] or [np.empty(0, np.uint8)])
+    order = np.lexsort((terms, document))
+    starts = np.concatenate([[0], np.cumsum(sum(counts, np.zeros(count, np.int64)))])
+    lengths = sum((p.lengths for p in parts), np.zeros(count, np.uint32))
+    return Forward(starts, terms[order], values[order], literal[order], lengths)
+
+
+def stacked(parts: list[Forward]) -> Forward:
+    """Returns forward copies of different documents one below the other."""
+    counts = np.concatenate([np.diff(p.starts) for p in parts])
+    return Forward(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([p.terms for p in parts]),
+        np.concatenate([p.values for p in parts]),
+        np.concatenate([p.literal for p in parts]),
+        np.concatenate([p.lengths for p in parts]),
+    )
+
+
+def taken(forward: Forward, keep: NDArray[np.int64]) -> Forward:
+    """Returns the forward rows of some documents."""
+    counts = np.diff(forward.starts)
+    mask = np.zeros(forward.size, bool)
+    mask[keep] = True
+    postings = np.repeat(mask, counts)
+    starts = np.concatenate([[0], np.cumsum(counts[keep])])
+    return Forward(
+        starts,
+        forward.terms[postings],
+        forward.values[postings],
+        forward.literal[postings],
+        forward.lengths[keep],
+    )
