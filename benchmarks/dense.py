@@ -239,7 +239,7 @@ class _Measured:
         chosen = swig.IDSelectorBitmap(np.packbits(alive, bitorder="little")) if alive.size else None
         wanted = min(k, int(alive.sum()) if alive.size else len(self.vectors))
         scores = self._exact.search(self.queries[kind], wanted, params=swig.SearchParameters(sel=chosen))[0]
-        return scores[:, -1] - 1e-5 * np.abs(scores[:, -1])
+        return scores[:, -1] - 1e-5 * np.abs(scores).max(axis=1)
 
     def filtered(self, settings: Mapping[str, float], k: int = 10) -> list[dict[str, Any]]:
         """Returns recall, completeness and latency under filters of several shares."""
@@ -354,17 +354,17 @@ def _filter_table(filtered: Sequence[Mapping[str, Any]], kind: str) -> common.Ta
 
 def _notes(measured: _Measured, args: argparse.Namespace) -> list[str]:
     return [
-        '`plait` is the default (`dense_index="auto"`) as one segment; `plait, segments` the same in segments of 65,536, '
-        "as they are before they are merged; the other rows of plait name another `dense_index`. Every answer of plait "
-        "is scored by the full vectors. Its setting is what was built, then, for k = 10, the calibrated knob and how "
+        '`plait` is the default (`dense_index="auto"`) as one segment; `plait, segments` the same in segments of '
+        "65,536, as they are before they are merged; the other rows of plait name another `dense_index`. Every "
+        "answer of plait is scored by the full vectors. Its setting is what was built, then, for k = 10, the calibrated knob and how "
         "many rows are scored for a hit.",
         "FAISS, hnswlib and usearch stand with their default and with the least setting that reaches recall "
-        f"{RECALL} on {measured.tuned_on}, or with the largest that was tried. IVF has about as many lists as the square "
-        "root of the documents.",
+        f"{RECALL} on {measured.tuned_on}, or with the largest that was tried. IVF has about as many lists as the "
+        "square root of the documents.",
         "`passages` are held-out vectors; `titles` the first words of their titles, or of their texts, encoded as "
         "queries. Recall counts every hit that scores as much as the k-th neighbour.",
-        f"One thread; contestants take turns; each query's median of {args.repeats} rounds. Latency is that of a Python "
-        "call for one query. Peak memory is that of the building process, the input included "
+        f"One thread; contestants take turns; each query's median of {args.repeats} rounds. Latency is that of a "
+        "Python call for one query. Peak memory is that of the building process, the input included "
         f"({measured.vectors.nbytes / 1e6:,.0f} MB, mapped).",
         "usearch's Python package has no filters; hnswlib's are a Python function.",
     ]

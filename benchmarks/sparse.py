@@ -200,25 +200,28 @@ def _made(plan: Plan, args: argparse.Namespace, work: Path) -> Collection:
     folder = work / f"{plan.name}-{args.order}"
     if not (folder / "documents").exists():
         print(f"{plan.name}: collecting {plan.size:,} documents", file=sys.stderr, flush=True)
-        _collect(plan, args, folder / "made")
-        if args.order == "plait":
-            rows = load(folder / "made")
-            rows.taken(order_of(rows)).save(folder / "ordered")
-            shutil.rmtree(folder / "made")
-            (folder / "ordered").rename(folder / "made")
-        (folder / "made").rename(folder / "documents")
+        made = _collect(plan, args, folder)
+        made.rename(folder / "documents")
     for form in shards.FORMS:
         shards.queries(args.vectors, form, args.queries, levels=LEVELS[plan.bits]).save(folder / form)
     rows = load(folder / "documents")
     return Collection(plan.name, folder, rows.size, int(rows.starts[-1]), plan.generated, plan.bits)
 
 
-def _collect(plan: Plan, args: argparse.Namespace, folder: Path) -> None:
+def _collect(plan: Plan, args: argparse.Namespace, folder: Path) -> Path:
+    """Writes a collection's documents and returns where they are for the time being."""
+    made, ordered = folder / "made", folder / "ordered"
+    order = "random" if args.order == "random" else "file"
     if plan.generated:
-        generate.write(args.vectors, folder, plan.size, bits=plan.bits, order=args.order, parents=args.parents)
+        generate.write(args.vectors, made, plan.size, bits=plan.bits, order=order, parents=args.parents)
     else:
-        in_order = args.order != "random"
-        shards.documents(args.vectors, plan.size, bits=plan.bits, in_file_order=in_order).save(folder)
+        shards.documents(args.vectors, plan.size, bits=plan.bits, in_file_order=order == "file").save(made)
+    if args.order != "plait":
+        return made
+    rows = load(made)
+    rows.taken(order_of(rows)).save(ordered)
+    shutil.rmtree(made)
+    return ordered
 
 
 if __name__ == "__main__":

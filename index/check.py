@@ -96,8 +96,8 @@ def _database(folder: Path, connection: sqlite3.Connection) -> Iterator[Problem]
     totals = database.totals(connection)
     count, tokens = connection.execute("SELECT count(*), coalesce(sum(length), 0) FROM document").fetchone()
     if (count, tokens) != (totals.documents, totals.tokens):
-        counted = f"{count:,} documents of {tokens:,} terms are there, {totals.documents:,} of {totals.tokens:,} counted"
-        yield Problem(path, counted, AGAIN)
+        counted = f"{totals.documents:,} of {totals.tokens:,}"
+        yield Problem(path, f"{count:,} documents of {tokens:,} terms are there, {counted} were counted", AGAIN)
     rows = database.segments(connection)
     living = sum(row.size - row.dead for row in rows)
     if living != count:

@@ -64,7 +64,7 @@ class Row(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """One strand's answer, best first: scores (k,), float64 of a sparse strand and float32 of the dense one; positions int64 (k,)."""
+    """One strand's answer, best first: scores (k,), float64 (float32 of the dense strand), positions int64 (k,)."""
 
     scores: NDArray[np.floating]
     positions: NDArray[np.int64]
@@ -80,7 +80,7 @@ class Layout:
         learned_scale: the learned weight that one step of an 8-bit impact stands for; 0 until the first segment sets
             it from the weights it sees.
         dim: dimensions of the dense vectors; 0 without a dense strand.
-        dense_index: how dense vectors are searched: "auto" chooses by the number of documents, "flat" scans all of them,
+        dense_index: how dense vectors are searched: "auto" chooses by the number of documents, "flat" scans them all,
             and a FAISS factory string ("IVF1024,SQ8") names what proposes the rows to score.
     """
 

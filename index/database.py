@@ -44,7 +44,6 @@ CREATE INDEX document_parent ON document (parent) WHERE parent IS NOT NULL;
 CREATE TABLE tombstone (position INTEGER PRIMARY KEY, buried INTEGER NOT NULL);
 CREATE INDEX tombstone_buried ON tombstone (buried);
 CREATE TABLE seal (checksum TEXT NOT NULL);
-INSERT INTO seal VALUES ('');
 """
 # What a search depends on without reading it again: SQLite checks its structure, not its contents.
 _SEALED = (
@@ -123,6 +122,7 @@ def create(folder: Path) -> None:
         connection.executescript(_SCHEMA + attributes.SCHEMA)
         connection.execute("BEGIN")
         connection.executemany("INSERT INTO counter VALUES (?, 0)", [(name,) for name in _COUNTERS])
+        connection.execute("INSERT INTO seal VALUES ('')")
         commit(connection)
     finally:
         connection.close()
@@ -261,7 +261,8 @@ def ids_at(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int
     return dict(connection.execute(sql, (json.dumps(positions),)))
 
 
-_DOCUMENT = "SELECT position, id, title, text, metadata, parent, start, digest FROM document "
+_DOCUMENTS = "SELECT position, id, title, text, metadata, parent, start, digest FROM document"
+_DOCUMENTS_AT = f"{_DOCUMENTS} WHERE position IN (SELECT value FROM json_each(?))"  # noqa: S608  # constants only
 
 
 def rows_at(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, Row]:
@@ -270,9 +271,8 @@ def rows_at(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[in
     Raises:
         CorruptError: a document is not what its digest says.
     """
-    sql = _DOCUMENT + "WHERE position IN (SELECT value FROM json_each(?))"
     found = {}
-    for *values, expected in connection.execute(sql, (json.dumps(positions),)):
+    for *values, expected in connection.execute(_DOCUMENTS_AT, (json.dumps(positions),)):
         row = _row(values)
         if row is None or digest(row) != expected:
             raise CorruptError(
@@ -284,7 +284,7 @@ def rows_at(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[in
 
 def rows_with_digests(connection: sqlite3.Connection) -> Iterator[tuple[Row | None, bytes]]:
     """Yields every live document with the digest that was stored; None for one whose metadata cannot be read."""
-    for *values, expected in connection.execute(_DOCUMENT):
+    for *values, expected in connection.execute(_DOCUMENTS):
         yield _row(values), expected
 
 

@@ -1,8 +1,8 @@
 """How hard a first stage must look, found by asking it for neighbours that are known.
 
 The questions are sample queries, where the index was made with some, or else means of a few stored vectors. Stored
-vectors themselves are too easy: they lie where documents lie, and real queries do not. Means of four need as much
-effort as titles do, or more (see benchmarks/README.md).
+vectors themselves are too easy: they lie where documents lie, and real queries do not. Means of three need as many
+lists of an IVF as titles do. A graph finds fewer of their neighbours than of those of titles: less is asked of it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .ann import First
 
 DEPTHS = (10, 200)  # what people see, and what a strand proposes; other k's lie on the line through them
-SAMPLED, MIXED = 100, 4  # questions, and the stored vectors that each is the mean of
-TARGET = 0.98  # the recall to reach on them
+SAMPLED, MIXED = 100, 3  # questions, and the stored vectors that each is the mean of
+TARGET = 0.98  # the recall to reach on sample queries
 SLACK = 0.003  # what scoring fewer rows may cost of it
 REFINES = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # rows to score for a hit
 MOST_SCORED = 1600  # rows scored for a query, however many are wanted
@@ -76,15 +76,19 @@ def calibrated(
         queries: float32 (m, dim), a sample of real queries, which then are the questions.
     """
     depths = [k for k in DEPTHS if k <= len(vectors)] or [len(vectors)]
-    trial = _Trial(first, vectors, _between(vectors) if queries is None else _sample(queries), depths[-1])
-    return tuple(_point(first, trial, k) for k in depths)
+    if queries is not None and len(queries):
+        asked, target = _sample(queries), TARGET
+    else:
+        asked, target = _between(vectors), first.family.target
+    trial = _Trial(first, vectors, asked, depths[-1])
+    return tuple(_point(first, trial, k, target) for k in depths)
 
 
-def _point(first: First, trial: _Trial, k: int) -> Point:
+def _point(first: First, trial: _Trial, k: int, target: float) -> Point:
     knob = found = 0
     for knob in _steps(first.family.least, first.most):
         found = trial.recall(k, knob, REFINES[-1])
-        if found >= TARGET:
+        if found >= target:
             break
     refine = next(r for r in REFINES if trial.recall(k, knob, r) >= found - SLACK)
     return Point(k, knob, refine, round(trial.recall(k, knob, refine), 4))
@@ -112,7 +116,7 @@ class _Trial:
         if (k, knob) not in self._scores:  # fewer rows to score are the first of many
             count = self._first.reach(min(math.ceil(REFINES[-1] * k), max(MOST_SCORED, k)), k, knob)
             self._scores = {(k, knob): [self._seen(query, count, knob) for query in self._queries]}
-        least = self._best[:, k - 1] - 1e-5 * np.abs(self._best[:, k - 1])
+        least = self._best[:, k - 1] - 1e-5 * np.abs(self._best).max(axis=1)
         count = math.ceil(refine * k)
         seen = zip(self._scores[k, knob], least, strict=True)
         found = [min(k, int(np.count_nonzero(scores[:count] >= enough))) for scores, enough in seen]

@@ -94,9 +94,9 @@ def _cells(p_terms, p_cells, row_start, cell_window, cell_start, cell_max, terms
 def _fetch_cell(offsets, impacts, start, size):
     if size > 0:
         for line in range(min(LINES, (size >> 5) + 1)):
-            _fetch(offsets, start + 32 * line)
+            _fetch(offsets, start + 32 * line)  # pyright: ignore[reportCallIssue]
         for line in range(min(LINES, (size >> 6) + 1)):
-            _fetch(impacts, start + 64 * line)
+            _fetch(impacts, start + 64 * line)  # pyright: ignore[reportCallIssue]
 
 
 @njit(nogil=True, cache=True, boundscheck=False)

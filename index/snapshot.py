@@ -384,7 +384,7 @@ class Snapshot:
         return found
 
     def _prepare(self, searches: int, exactness: float) -> None:
-        """Checks the exactness, and loads the compiled kernels once they pay: on a large index, or at the third search."""
+        """Checks the exactness; loads the compiled kernels once they pay: on a large index, or at the third search."""
         if not 0 < exactness <= 1:
             raise StoreError(f"exactness lies above 0 and is at most 1, which is exact; not {exactness!r}")
         self._searches += searches

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from . import attributes, compaction, database, files
 from .compaction import Reorder
-from .contract import LEXICAL_BASE, TERM_BASE, Layout, LockedError, StoredDocument, StoreError
+from .contract import Layout, LockedError, StoredDocument, StoreError
 from .database import SegmentRow
 from .fields import Field, check_values
-from .impacts import quantised, step_for
+from .impacts import step_for
+from .incoming import check_vectors, forward_of, side_by_side, stacked, taken
 from .policy import UNHURRIED, Shape, plan
 from .postings import Forward
 from .ranking import id_ranks

@@ -14,7 +14,7 @@ import pytest
 from plait.retriever import Retriever
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = ("quality", "encoding", "kernel", "startup", "hybrid", "sparse run", "sparse calibrate")
+SCRIPTS = ("quality", "encoding", "kernel", "startup", "hybrid", "sparse run", "sparse calibrate", "dense")
 TOPICS = ("snow", "honey", "iron", "rivers", "moths", "bread", "glass", "tides", "salt", "wool")
 YARDSTICK = """
 def build(csr):
@@ -256,3 +256,16 @@ def test_generated_documents_hold_terms_of_their_parents_and_can_be_made_again(v
         mine, other = real.row(int(first[i]))[0], real.row(int(second[i]))[0]
         assert np.all(np.diff(terms.astype(np.int64)) > 0)
         assert set(np.intersect1d(mine, other).tolist()) <= set(terms.tolist()) <= {*mine.tolist(), *other.tolist()}
+
+
+def test_dense_compares_all_that_is_installed(data, tmp_path):
+    vectors, options = tmp_path / "vectors", ["--held-out", 5, "--asked", 3, "--repeats", 1, "--results", tmp_path]
+    finished("dense", vectors, "--encode", data, *options)
+    assert {path.name for path in vectors.iterdir()} == {"0000.npy", "titles.npy"}
+    facts = json.loads((tmp_path / "dense.json").read_text())
+    assert (facts["documents"], facts["dim"], facts["queries"]) == (35, 384, {"passages": 3, "titles": 3})
+    assert {"plait", "plait, segments", "FAISS Flat", "FAISS HNSW32"} <= set(facts["built"])
+    (ours,) = [row for row in facts["searches"]["10"] if row["name"] == "plait"]
+    assert ours["recall"] == {"passages": 1, "titles": 1}
+    assert all(row["complete"] == 1 for row in facts["filtered"] if row["name"] == "plait")
+    assert str(tmp_path) not in (tmp_path / "dense.json").read_text()

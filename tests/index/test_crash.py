@@ -66,9 +66,12 @@ def texts_after(count):
 STARTER = textwrap.dedent("""
     import os, sys
     from pathlib import Path
+    import pytest
     from plait.index import Writer, policy
+    from tests.index.making import without_syncing
     from tests.index.test_crash import perform
     policy.FANOUT = 3  # so that commits merge segments often
+    without_syncing(pytest.MonkeyPatch())
 
     def say(*words):
         os.write(1, f"{' '.join(map(str, words))}\\n".encode())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import faiss
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from plait.index import CorruptError, Layout, Snapshot, StoreError, Writer, ann, create, dense, effort, files
 from plait.index.dense import DenseSegment, row_scores, scores_at, write_dense, write_flat
 from plait.retriever import Document, Retriever
@@ -151,6 +154,17 @@ def test_a_search_that_finds_too_few_is_made_exact(built, spec, monkeypatch):
     np.testing.assert_array_equal(best(found, 10), exactly(QUERIES[2], 10))
 
 
+@pytest.mark.parametrize("spec", ["IVF16,SQ8", "HNSW16", "IVF1,PQ12x4fs", "LeanVec12,IVF16,SQ8"])
+def test_threads_get_what_one_gets_alone(tmp_path, spec):
+    segment, alone = written(tmp_path / "s", spec), opened(tmp_path / "s")
+    expected = [alone.search(query, 10) for query in QUERIES] * 20
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda query: segment.search(query, 10), [*QUERIES] * 20))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.rows, other.rows)
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
 @pytest.mark.parametrize("spec", ["IVF16,SQ8", "HNSW16", "IVF16,PQ12x4fs"])
 def test_more_effort_finds_no_less(built, spec):
     def share(much):
@@ -173,6 +187,14 @@ def test_a_changed_file_is_named_and_ends_no_process(tmp_path, spec):
     contents[len(contents) // 2] ^= 4
     path.write_bytes(contents)
     with pytest.raises(CorruptError, match=r"dense-first\.faiss has checksum .* was written: it was changed"):
+        segment.search(QUERIES[0], 10)
+
+
+def test_a_changed_projection_is_named(tmp_path):
+    segment = written(tmp_path / "s", "LeanVec12,SQ8")
+    path = tmp_path / "s" / ann.PROJECTION
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(CorruptError, match=r"dense-projection\.npy has checksum .* was written: it was changed"):
         segment.search(QUERIES[0], 10)
 
 
@@ -326,6 +348,15 @@ def test_small_segments_have_no_first_stage(tmp_path, monkeypatch):
     assert write_dense(tmp_path, VECTORS, "HNSW16") == {"spec": "Flat"}
 
 
+def test_what_finds_too_little_is_not_chosen_unasked(tmp_path, monkeypatch):
+    monkeypatch.setattr(dense, "LEAST_RECALL", 1.01)
+    table = (ann.Choice(math.inf, "IVF1,PQ12x4fs", "SQ8"),)
+    facts = write_dense(tmp_path, VECTORS, table=table)
+    assert (facts["spec"], facts["asked"]) == ("Flat", "IVF1,PQ12x4fs")
+    assert facts["why"].endswith(" of the nearest 10")
+    assert not (tmp_path / ann.FIRST).exists()
+
+
 def test_too_few_vectors_for_a_specification_stay_flat_and_say_why(tmp_path):
     assert write_dense(tmp_path, VECTORS, "IVF2000,SQ8") == {
         "spec": "Flat", "asked": "IVF2000,SQ8", "why": "it takes 2000 vectors to make; there are 1200",
@@ -463,3 +494,25 @@ def test_a_retriever_passes_choice_and_queries_on(tmp_path):
         assert made.info()["dense_index"] == "HNSW8"
     np.testing.assert_array_equal(dense.sample_queries(tmp_path / "i"), [[1, 5, 1, 2], [1, 3, 1, 1]])
     assert dense.sample_queries(Path(tmp_path)) is None
+
+
+# Against an oracle
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_a_scan_gives_the_top_k_whatever_ties(tmp_path_factory, data):
+    size, dim = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 4))
+    numbers = st.lists(st.integers(-2, 2), min_size=dim, max_size=dim)
+    vectors = np.array(data.draw(st.lists(numbers, min_size=size, max_size=size)), np.float32).reshape(size, dim)
+    query = np.array(data.draw(numbers), np.float32)
+    alive = np.array(data.draw(st.lists(st.integers(0, 1), min_size=size, max_size=size)), np.uint8)
+    k = data.draw(st.integers(1, 45))
+    folder = tmp_path_factory.mktemp("oracle")
+    write_flat(vectors, folder / dense.DENSE)
+    found = DenseSegment(folder, size, dim).search(query, k, alive)
+    scores = row_scores(vectors, query)
+    least = np.sort(scores[alive > 0])[::-1][:k].min(initial=np.inf)
+    assert set(found.rows.tolist()) >= set(np.flatnonzero((scores >= least) & (alive > 0)).tolist())
+    assert alive[found.rows].all()
+    np.testing.assert_array_equal(found.scores, scores[found.rows])
