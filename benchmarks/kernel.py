@@ -25,8 +25,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from plait.index import Layout, Snapshot, Writer, create, reference
-from plait.index.impacts import saturated
 from plait.index.compiled import load_kernels
+from plait.index.impacts import integer_weights, saturated
 from plait.index.segment import NONE_DEAD, Segment
 from plait.retriever import Document
 from vectors import SIAMESE_TERMS, Vectors, cached, scale, scifact
@@ -90,10 +90,9 @@ class Case:
         return [self._compact(*query) for query in self.queries]
 
     @cached_property
-    def shifted(self) -> list[Query]:
-        """Returns the queries as a segment takes them: terms of the shared space, weights for one step of an impact."""
-        step = np.float32(self.snapshot.layout.scales[self.strand])
-        return [(self.snapshot.terms(self.strand, columns), weights * step) for columns, weights in self.queries]
+    def shifted(self) -> list[tuple[NDArray[np.uint32], NDArray[np.uint32]]]:
+        """Returns the queries as a segment takes them: terms of the shared space, whole weights of one step."""
+        return [(self.snapshot.terms(self.strand, c), integer_weights(w)[0]) for c, w in self.queries]
 
     @property
     def postings(self) -> float:

@@ -232,49 +232,58 @@ def picture(found: Found, path: Path) -> str:
     forms = list(dict.fromkeys(cell["form"] for contest in found for cell in contest["cells"]))
     if not forms:
         return "No picture: nothing was measured."
-    figure, axes = pyplot.subplots(2, len(forms), figsize=(6 * len(forms), 9), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(2, len(forms), figsize=(7 * len(forms), 9), squeeze=False, layout="constrained")
+    colours = _colours(found)
     for column, form in enumerate(forms):
-        _draw_growth(axes[0][column], found, form)
-        _draw_recall(axes[1][column], found, form)
+        _draw_growth(axes[0][column], found, form, colours)
+        _draw_recall(axes[1][column], found, form, colours)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
     return f"Picture: [{path.name}]({path.name})."
 
 
-def _draw_growth(axes: Any, found: Found, form: str, k: int = 10) -> None:
+def _colours(found: Found) -> dict[str, Any]:
+    """Returns a colour for every column, the same in all panels."""
+    from matplotlib import colormaps
+
+    names = dict.fromkeys(name for contest in found for cell in contest["cells"] for name in cell["columns"])
+    return {name: colormaps["tab20"](number % 20) for number, name in enumerate(names)}
+
+
+def _draw_growth(axes: Any, found: Found, form: str, colours: Mapping[str, Any], k: int = 10) -> None:
     """Draws mean latency against documents; generated collections are drawn hollow."""
-    lines: dict[str, list[tuple[int, float, bool]]] = {}
+    lines: dict[tuple[str, bool], list[tuple[int, float]]] = {}
     for contest in found:
         for cell in contest["cells"]:
             if cell["form"] == form and cell["k"] == k and contest["bits"] == 8:
                 for name, each in cell["columns"].items():
-                    point = contest["documents"], each["mean"], contest["generated"]
-                    lines.setdefault(name, []).append(point)
-    for number, (name, points) in enumerate(lines.items()):
-        points.sort()
-        style = {"color": f"C{number % 10}", "linewidth": 2.5 if name.startswith(PLAIT) else 1}
-        dashed = "--" if number >= 10 or name == PLAIT else "-"
-        axes.plot([p[0] for p in points], [p[1] for p in points], dashed, label=name, **style)
-        for size, milliseconds, made in points:
-            fill = "white" if made else style["color"]
-            axes.plot([size], [milliseconds], "o", markersize=4, color=style["color"], markerfacecolor=fill)
+                    points = lines.setdefault((name, contest["generated"]), [])
+                    points.append((contest["documents"], each["mean"]))
+    named: set[str] = set()
+    for (name, made), points in lines.items():
+        sizes, means = zip(*sorted(points), strict=True)
+        style, width = ("--" if "reordered" in name else "-"), (2.5 if name.startswith(PLAIT) else 1)
+        label, fill = ("_" if name in named else name), ("white" if made else colours[name])
+        marker = {"marker": "o", "markersize": 4, "markerfacecolor": fill}
+        axes.plot(sizes, means, style, color=colours[name], linewidth=width, label=label, **marker)
+        named.add(name)
     axes.set(xscale="log", yscale="log", xlabel="documents (hollow: generated)", ylabel="ms a query")
     axes.set_title(f"{form} queries, k={k}, one thread")
     axes.grid(visible=True, which="both", linewidth=0.2)
-    axes.legend(fontsize=6)
+    axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _draw_recall(axes: Any, found: Found, form: str, k: int = 10) -> None:
-    """Draws mean latency against recall on the largest real collection; approximate engines with all their settings."""
-    real = [c for c in found if c["bits"] == 8 and any(cell["sweeps"] for cell in c["cells"])] or found
-    contest = max(real, key=lambda each: each["documents"])
-    cells = [cell for cell in contest["cells"] if cell["form"] == form and cell["k"] == k]
-    for cell in cells:
-        for number, (name, each) in enumerate(cell["columns"].items()):
+def _draw_recall(axes: Any, found: Found, form: str, colours: Mapping[str, Any], k: int = 10) -> None:
+    """Draws mean latency against recall on the largest collection with settings to choose from, all of them as dots."""
+    contests = [c for c in found if c["bits"] == 8 and any(cell["sweeps"] for cell in c["cells"])] or found
+    contest = max(contests, key=lambda each: each["documents"])
+    for cell in (each for each in contest["cells"] if (each["form"], each["k"]) == (form, k)):
+        for name, each in cell["columns"].items():
             tried = cell["sweeps"].get(name, [])
-            axes.plot([t["recall"] for t in tried], [t["first"] for t in tried], ".", color=f"C{number % 10}")
-            axes.plot([each["recall"]], [each["mean"]], "o", color=f"C{number % 10}", label=name)
-            axes.annotate(name, (each["recall"], each["mean"]), fontsize=6, xytext=(3, 3), textcoords="offset points")
+            axes.plot([t["recall"] for t in tried], [t["first"] for t in tried], ".", color=colours[name])
+            axes.plot([each["recall"]], [each["mean"]], "o", color=colours[name])
+            place = {"fontsize": 6, "xytext": (-5, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
+            axes.annotate(name, (each["recall"], each["mean"]), **place)
     axes.set(yscale="log", xlabel=f"recall at {k}", ylabel="ms a query", title=f"{form} queries, {_named(contest)}")
     axes.grid(visible=True, which="both", linewidth=0.2)

@@ -83,7 +83,7 @@ FAMILIES = (
     Family("IndexIVF.*", "nprobe", "SearchParametersIVF", 2),
     Family("IndexHNSW.*", "efSearch", "SearchParametersHNSW", 16, 0.9),
     Family("IndexScalarQuantizer", "", "SearchParameters", 1),
-    Family("IndexRaBitQ", "", "RaBitQSearchParameters", 1),
+    Family("IndexRaBitQ", "", "SearchParameters", 1),
     Family("IndexFlat(IP)?", "", "SearchParameters", 1),
 )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract import LEXICAL_BASE
-from .postings import ROW_SHARE, Forward, Postings, invert, stride_of
+from .postings import ROW_SHARE, Forward, Postings, invert, peaks_of, stride_of
 
 LARGE = 2_000_000  # postings that numpy inverts sooner than the compiler can be loaded
 
@@ -55,9 +55,7 @@ def sums_of(room: int) -> NDArray[np.uint32]:
     return _scratch.sums
 
 
-def inverted(
-    forward: Forward, impacts: NDArray[np.uint8], id_rank: NDArray[np.uint32], window: int
-) -> Postings:
+def inverted(forward: Forward, impacts: NDArray[np.uint8], id_rank: NDArray[np.uint32], window: int) -> Postings:
     """Returns `postings.invert`'s answer, compiled where the kernels are loaded or the input is large."""
     if _loaded is None and forward.terms.size < LARGE:
         return invert(forward, impacts, id_rank, window)
@@ -66,7 +64,8 @@ def inverted(
 
     stride = stride_of(forward.size, window)
     made = compiled(forward.starts, forward.terms, impacts, forward.literal, LEXICAL_BASE, window, stride, ROW_SHARE)
-    return Postings(*made, id_rank=id_rank, shape=np.array([window, stride], np.int64))
+    peaks = peaks_of(made[-1].reshape(-1, stride))
+    return Postings(*made, peaks=peaks, id_rank=id_rank, shape=np.array([window, stride], np.int64))
 
 
 def _warm(found: Any) -> None:

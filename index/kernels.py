@@ -1,6 +1,8 @@
 """Compiled twins of `reference`: exact top-k, term at a time inside windows of documents.
 
-Windows are visited by descending upper bound and left when none can still hold a better document. The threshold comes
+Windows are visited by descending upper bound and left when none can still hold a better document. Inside a window the
+postings are added first; rows are added only to blocks where the largest sum so far and the rows' peaks together reach
+the threshold. The threshold comes
 from a histogram of the sums kept so far: at least k of them lie at or above it, always, so nothing that belongs to the
 answer is dropped, ties included; those are settled at the end. Sums are integers: the order of terms is free.
 
@@ -16,7 +18,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-BLOCK = 64
+from .postings import BLOCK
+
 ROOM = 65536
 BUCKETS = 2048
 AHEAD = 2  # cells: while one is added, a later one is fetched
@@ -100,43 +103,12 @@ def _fetch_cell(offsets, impacts, start, size):
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
-def _fill_rows(sums, rows, stride, starts, sizes, weights, length):
-    """Sets sums[:length] from the cells that are kept as rows, two in a pass: half the traffic on the sums."""
-    pending, before, fresh = np.int64(-1), np.uint32(0), True
-    for t in range(starts.size):
-        first = starts[t] * stride
-        if sizes[t] >= 0 or first > rows.size - length:
-            continue
-        if pending < 0:
-            pending, before = first, weights[t]
-            continue
-        one, two, weight = np.uintp(pending), np.uintp(first), weights[t]
-        if fresh:
-            for i in range(np.uintp(length)):
-                sums[i] = before * np.uint32(rows[one + i]) + weight * np.uint32(rows[two + i])
-        else:
-            for i in range(np.uintp(length)):
-                sums[i] += before * np.uint32(rows[one + i]) + weight * np.uint32(rows[two + i])
-        pending, fresh = np.int64(-1), False
-    if pending >= 0:
-        one = np.uintp(pending)
-        if fresh:
-            for i in range(np.uintp(length)):
-                sums[i] = before * np.uint32(rows[one + i])
-        else:
-            for i in range(np.uintp(length)):
-                sums[i] += before * np.uint32(rows[one + i])
-    elif fresh:
-        for i in range(np.uintp(length)):
-            sums[i] = np.uint32(0)
-
-
-@njit(nogil=True, cache=True, boundscheck=False)
-def _fill(sums, offsets, impacts, rows, stride, starts, sizes, weights, length):
-    """Sums up one window: sums[:length] from its cells."""
+def _scatter(sums, offsets, impacts, starts, sizes, weights, length):
+    """Sets sums[:length] from the cells of a window that are kept as postings."""
     for t in range(min(AHEAD, starts.size)):
         _fetch_cell(offsets, impacts, starts[t], sizes[t])
-    _fill_rows(sums, rows, stride, starts, sizes, weights, length)
+    for i in range(np.uintp(length)):
+        sums[i] = np.uint32(0)
     last = min(offsets.size, impacts.size)
     for t in range(starts.size):
         if t + AHEAD < starts.size:
@@ -145,6 +117,33 @@ def _fill(sums, offsets, impacts, rows, stride, starts, sizes, weights, length):
             weight = weights[t]
             for p in range(np.uintp(min(starts[t], last)), np.uintp(min(starts[t] + sizes[t], last))):
                 sums[offsets[p]] += weight * np.uint32(impacts[p])
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def _peaks(limits, peaks, per_row, held, weights, blocks):
+    """Sets limits[:blocks]: what the rows can add to any document of each block."""
+    for b in range(np.uintp(blocks)):
+        limits[b] = np.uint32(0)
+    for j in range(held.size):
+        first, weight = np.uintp(held[j] * per_row), weights[j]
+        for b in range(np.uintp(blocks)):
+            limits[b] += weight * np.uint32(peaks[first + b])
+
+
+@njit(nogil=True, cache=True, boundscheck=False)
+def _add_rows(sums, rows, stride, held, weights, start, length):
+    """Adds the rows to sums[start : start + length], two in a pass: half the traffic on the sums."""
+    to, j = np.uintp(start), 0
+    while j + 1 < held.size:
+        one, two = np.uintp(held[j] * stride + start), np.uintp(held[j + 1] * stride + start)
+        before, weight = weights[j], weights[j + 1]
+        for i in range(np.uintp(length)):
+            sums[to + i] += before * np.uint32(rows[one + i]) + weight * np.uint32(rows[two + i])
+        j += 2
+    if j < held.size:
+        one, weight = np.uintp(held[j] * stride + start), weights[j]
+        for i in range(np.uintp(length)):
+            sums[to + i] += weight * np.uint32(rows[one + i])
 
 
 @njit(nogil=True, cache=True)
@@ -215,7 +214,7 @@ def _light(p_terms, p_cells, cell_max, terms, weights, exactness):
 
 @njit(nogil=True, cache=True)
 def search(
-    p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, id_rank,
+    p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, peaks, id_rank,
     p_shape, terms, weights, k, alive, exactness, sums,
 ):  # fmt: skip
     """Returns the k best (sums uint32, documents int64); see `reference.search`.
@@ -240,6 +239,10 @@ def search(
     while (largest >> shift) >= BUCKETS:
         shift += 1
     histogram = np.zeros(BUCKETS + 1, np.int64)
+    per_row = (stride + BLOCK - 1) // BLOCK
+    rows_there = min(rows.size // stride, peaks.size // per_row)
+    held, factors = np.empty(n_terms, np.int64), np.empty(n_terms, np.uint32)
+    limits = np.empty((window + BLOCK - 1) // BLOCK, np.uint32)
     kept, size = np.empty(max(1024, 2 * wanted), np.uint64), 0
     bucket, above, least = 0, 0, np.uint32(1)  # `above` of the sums kept lie in `bucket` or higher
     for w in np.argsort(-bounds):
@@ -249,11 +252,21 @@ def search(
         length = min(window, n - first)
         if alive.size and _maximum(alive[first : first + length]) == 0:
             continue
-        _fill(sums, offsets, impacts, rows, stride, starts[w], sizes[w], weights, length)
+        _scatter(sums, offsets, impacts, starts[w], sizes[w], weights, length)
+        rows_here = 0
+        for t in range(n_terms):
+            if sizes[w, t] < 0 and starts[w, t] < rows_there:
+                held[rows_here], factors[rows_here] = starts[w, t], weights[t]
+                rows_here += 1
+        _peaks(limits, peaks, per_row, held[:rows_here], factors, (length + BLOCK - 1) // BLOCK)
         for s in range(0, length, BLOCK):
             block = sums[s : min(s + BLOCK, length)]
-            if _maximum(block) < least:
+            if np.uint32(_maximum(block) + limits[s // BLOCK]) < least:
                 continue
+            if rows_here:
+                _add_rows(sums, rows, stride, held[:rows_here], factors, s, block.size)
+                if _maximum(block) < least:
+                    continue
             for i in range(block.size):
                 value = block[i]
                 if value < least or (alive.size and not alive[first + s + i]):
@@ -292,7 +305,7 @@ def search(
 
 @njit(nogil=True, cache=True)
 def search_many(
-    p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, id_rank,
+    p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, peaks, id_rank,
     p_shape, queries, terms, weights, k, alive, exactness, sums,
 ):  # fmt: skip
     """Returns (ends int64, sums uint32, documents int64) of many queries, one after the other.
@@ -308,7 +321,7 @@ def search_many(
         a, b = queries[i], queries[i + 1]
         found, documents = search(
             p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows,
-            id_rank, p_shape, terms[a:b], weights[a:b], k, alive, exactness, sums,
+            peaks, id_rank, p_shape, terms[a:b], weights[a:b], k, alive, exactness, sums,
         )  # fmt: skip
         all_sums[end : end + found.size] = found
         all_documents[end : end + found.size] = documents
@@ -319,7 +332,7 @@ def search_many(
 
 @njit(nogil=True, cache=True)
 def lookup(
-    p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, id_rank,
+    p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, peaks, id_rank,
     p_shape, terms, documents,
 ):  # fmt: skip
     """Returns impacts uint8 (len(documents), len(terms)); see `reference.lookup`."""

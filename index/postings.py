@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from .impacts import saturated
 
+BLOCK = 64  # documents of a row that are skipped together
 ROW_SHARE = 5  # a cell with more than 1 / ROW_SHARE of a window's documents becomes a row
+
 
 class Forward(NamedTuple):
     """Documents -> terms: the copy that segments are built, merged and explained from.
@@ -56,6 +58,7 @@ class Postings(NamedTuple):
         offsets: uint16 (P,), document minus the window's first document.
         impacts: uint8 (P,).
         rows: uint8 (R * stride,), an impact for every document of a window, 0 where it lacks the term.
+        peaks: uint8 (R * blocks,), the largest impact in each block of `BLOCK` documents of each row.
         id_rank: uint32 (n,), each document's place in ascending order of external ids: ties are broken by it.
         shape: int64 (2,), documents to a window, and the stride: bytes to a row.
     """
@@ -70,6 +73,7 @@ class Postings(NamedTuple):
     offsets: NDArray[np.uint16]
     impacts: NDArray[np.uint8]
     rows: NDArray[np.uint8]
+    peaks: NDArray[np.uint8]
     id_rank: NDArray[np.uint32]
     shape: NDArray[np.int64]
 
@@ -94,6 +98,11 @@ def impacts_of(forward: Forward, base: int, average: float, k1: float, b: float)
     weights = saturated(impacts[lexical], lengths, average, k1, b)
     impacts[lexical] = np.clip(np.rint(weights * 255), 1, 255)
     return impacts
+
+
+def peaks_of(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns the largest value in each block of `BLOCK` of each of the rows uint8 (R, stride), row by row."""
+    return np.maximum.reduceat(rows, np.arange(0, rows.shape[1], BLOCK), axis=1).ravel()
 
 
 def stride_of(documents: int, window: int) -> int:
@@ -128,6 +137,7 @@ def invert(forward: Forward, impacts: NDArray[np.uint8], id_rank: NDArray[np.uin
         offsets=offsets[~in_row].astype(np.uint16),
         impacts=ordered[~in_row],
         rows=rows.ravel(),
+        peaks=peaks_of(rows),
         id_rank=id_rank,
         shape=np.array([window, stride], np.int64),
     )

@@ -29,7 +29,6 @@ Rows = NDArray[np.int64]
 BATCH = 32  # queries that a thread answers without coming back to Python
 
 
-
 class Searched(NamedTuple):
     """A segment, and which of its rows may be returned: `alive` as in `reference.search`, or the `few` there are."""
 
@@ -214,8 +213,7 @@ class Snapshot:
             found = [(each.segment, each.search(asked, k, exactness)) for each in searched]
             units = [unit for _, unit in whole]
             return [
-                self._joined([(each[i], segment) for segment, each in found], unit, k)
-                for i, unit in enumerate(units)
+                self._joined([(each[i], segment) for segment, each in found], unit, k) for i, unit in enumerate(units)
             ]
 
         return [hits for piece in spread(answer, pieces, threads) for hits in piece]

@@ -185,7 +185,10 @@ def test_sparse_says_which_peer_is_not_there(vectors, tmp_path):
     done = run("sparse run", vectors, "--peer", "pisa=nowhere/python", "--results", tmp_path)
     assert done.stderr == "error: nowhere/python does not exist; expected a Python that has pyterrier-pisa\n"
     done = run("sparse run", vectors, "--peer", "pise=python", "--results", tmp_path)
-    assert "--peer pise: expected NAME=PYTHON with one of pisa, qdrant, lucene, seismic, seismic-pruned, bmp" in done.stderr
+    assert (
+        "--peer pise: expected NAME=PYTHON with one of pisa, qdrant, lucene, seismic, seismic-pruned, bmp"
+        in done.stderr
+    )
 
 
 def test_sparse_compares_generated_documents_with_real_ones(vectors, tmp_path):

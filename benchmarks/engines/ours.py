@@ -70,10 +70,11 @@ def write(rows: Rows, folder: Path, *, reordered: bool) -> None:
             documents = [Document(id=str(start + i), text="-") for i in range(part.size)]
             writer.add(documents, {"learned": part.matrix(np.float32, width)}, None)
         writer.commit()
-        writer.compact(reorder=reorder if reordered else None)
+        writer.compact(reorder="similar" if reordered else None)
 
 
 def order_of(rows: Rows) -> NDArray[np.int64]:
     """Returns the order that plait gives to documents."""
     ones, none = np.ones(rows.terms.size, np.uint8), np.zeros(rows.size, np.uint32)
-    return reorder(Forward(rows.starts, rows.terms.astype(np.uint32), np.array(rows.values), ones, none))
+    forward = Forward(rows.starts, rows.terms.astype(np.uint32), np.array(rows.values), ones, none)
+    return reorder(forward, window=Layout().window)
