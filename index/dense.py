@@ -173,6 +173,8 @@ class DenseSegment:
         few = matching <= max(SCANNED, self.size // SCANNED_SHARE, wanted)
         if not (exact or few) and (first := self.first) is not None:
             rows = first.propose(query, wanted, alive, matching / self.size, effort)
+            if alive.size:  # some FAISS indexes of some versions overlook the selector
+                rows = rows[alive[rows] > 0]
             if rows.size >= wanted:
                 return self._exact(query, wanted, rows.size, _only(rows))
         return self._exact(query, wanted, matching, _chosen(alive, matching))

@@ -130,6 +130,8 @@ class _Trial:
         best = np.empty((len(self._queries), 0), np.float32)
         for start in range(0, len(self._vectors), _CHUNK):
             scores = self._queries @ self._vectors[start : start + _CHUNK].T
+            if scores.shape[1] > k:
+                scores = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:]
             best = -np.sort(-np.hstack([best, scores]), axis=1)[:, :k]
         return best
 

@@ -318,13 +318,12 @@ class Snapshot:
         chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
         values = scores[chosen]
         ends = np.flatnonzero(np.append(values[1:] != values[:-1], True)) + 1
-        start = 0
-        for end in ends.tolist():
-            if end - start > 1:
-                tied = chosen[start:end]
-                ids = self.ids(positions[tied])
-                chosen[start:end] = tied[sorted(range(end - start), key=ids.__getitem__, reverse=True)]
-            start = end
+        starts = np.append(0, ends[:-1])
+        several = ends - starts > 1
+        for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
+            tied = chosen[start:end]
+            ids = self.ids(positions[tied])
+            chosen[start:end] = tied[sorted(range(end - start), key=ids.__getitem__, reverse=True)]
         return chosen[:k]
 
     def _joined(

@@ -39,7 +39,7 @@ def perform(writer, number):
         add(writer, [f"{number - 1}-1", f"{number}-0"], seed=number, text=f"{number}")
         writer.delete([f"{number - 4}-1"])
     elif kind == "compact":
-        writer.compact()
+        writer.compact(reorder=None)
     else:
         writer.compact(reorder=lambda forward: np.random.default_rng(number).permutation(forward.size))
 

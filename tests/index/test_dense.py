@@ -154,6 +154,15 @@ def test_a_search_that_finds_too_few_is_made_exact(built, spec, monkeypatch):
     np.testing.assert_array_equal(best(found, 10), exactly(QUERIES[2], 10))
 
 
+def test_a_first_stage_that_overlooks_the_selector_does_no_harm(built, monkeypatch):
+    monkeypatch.setattr(ann, "selector", lambda _: None)
+    alive = few(5, 400)
+    for query in QUERIES:
+        found = built("IVF16,SQ8").search(query, 10, alive)
+        assert alive[found.rows].all()
+        assert found.rows.size >= 10
+
+
 @pytest.mark.parametrize("spec", ["IVF16,SQ8", "HNSW16", "IVF1,PQ12x4fs", "LeanVec12,IVF16,SQ8"])
 def test_threads_get_what_one_gets_alone(tmp_path, spec):
     segment, alone = written(tmp_path / "s", spec), opened(tmp_path / "s")
