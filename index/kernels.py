@@ -64,6 +64,17 @@ def _maximum(values):
 
 
 @njit(nogil=True, cache=True)
+def _living_maximum(values, alive):
+    """Returns the largest of the values whose `alive` is 1, or of all where `alive` is empty."""
+    if not alive.size:
+        return _maximum(values)
+    largest = np.uint32(0)
+    for i in range(values.shape[0]):
+        largest = max(largest, np.uint32(values[i] * alive[i]))
+    return largest
+
+
+@njit(nogil=True, cache=True)
 def _impact(offsets, impacts, rows, stride, start, size, offset):
     """Returns the impact of one document in one cell, 0 where it is not there."""
     if size < 0:
@@ -263,10 +274,13 @@ def search(
             block = sums[s : min(s + BLOCK, length)]
             if np.uint32(_maximum(block) + limits[s // BLOCK]) < least:
                 continue
+            living = alive[first + s : first + s + block.size] if alive.size else alive
+            if living.size and _maximum(living) == 0:
+                continue
             if rows_here:
                 _add_rows(sums, rows, stride, held[:rows_here], factors, s, block.size)
-                if _maximum(block) < least:
-                    continue
+            if (rows_here or living.size) and _living_maximum(block, living) < least:
+                continue
             for i in range(block.size):
                 value = block[i]
                 if value < least or (alive.size and not alive[first + s + i]):

@@ -26,6 +26,7 @@ from .tokens import check_text
 Terms = NDArray[np.uint32]
 Rows = NDArray[np.int64]
 
+LOOKUP = 64  # so many documents are gone through in the time of looking up one term in one document
 BATCH = 32  # queries that a thread answers without coming back to Python
 
 
@@ -38,7 +39,8 @@ class Searched(NamedTuple):
 
     def search(self, queries: Sequence[tuple[Terms, Terms]], k: int, exactness: float) -> list[tuple[Terms, Rows]]:
         """Returns the k best (sums, rows) of each query."""
-        if self.few is None:
+        lookups = (self.segment.size if self.few is None else self.few.size) * max(terms.size for terms, _ in queries)
+        if self.few is None or lookups * LOOKUP > self.segment.size:
             return self.segment.search_batch(queries, k, self.alive, exactness)
         return [self.segment.best_of(terms, weights, k, self.few) for terms, weights in queries]
 
@@ -308,8 +310,21 @@ class Snapshot:
 
     # Order
 
-    def settle(self, scores: NDArray[np.floating], positions: NDArray[np.int64], k: int) -> NDArray[np.intp]:
-        """Returns the indices of the k best, by score, then id, both descending; ids are read only where scores tie."""
+    def settle(
+        self,
+        scores: NDArray[np.floating],
+        positions: NDArray[np.int64],
+        k: int,
+        origin: NDArray[np.integer] | None = None,
+    ) -> NDArray[np.intp]:
+        """Returns the indices of the k best, by score, then id, both descending; ids are read only where scores tie.
+
+        Args:
+            scores: of the candidates.
+            positions: int64, of the candidates.
+            k: how many are wanted.
+            origin: which list each candidate is from; ties inside one list are in their order already.
+        """
         if scores.size > k:
             least = np.partition(scores, scores.size - k)[scores.size - k]
             chosen = np.flatnonzero(scores >= least)
@@ -320,10 +335,15 @@ class Snapshot:
         ends = np.flatnonzero(np.append(values[1:] != values[:-1], True)) + 1
         starts = np.append(0, ends[:-1])
         several = ends - starts > 1
-        for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
-            tied = chosen[start:end]
-            ids = self.ids(positions[tied])
-            chosen[start:end] = tied[sorted(range(end - start), key=ids.__getitem__, reverse=True)]
+        if origin is not None and chosen.size:
+            lists = origin[chosen]
+            several &= np.minimum.reduceat(lists, starts) < np.maximum.reduceat(lists, starts)
+        runs = [slice(*run) for run in zip(starts[several].tolist(), ends[several].tolist(), strict=True)]
+        if runs:
+            tied = np.concatenate([chosen[run] for run in runs])
+            ids = dict(zip(tied.tolist(), self.ids(positions[tied]), strict=True))
+            for run in runs:
+                chosen[run] = sorted(chosen[run].tolist(), key=ids.__getitem__, reverse=True)
         return chosen[:k]
 
     def _joined(
@@ -331,13 +351,17 @@ class Snapshot:
     ) -> Hits:
         """Returns one query's answer from those of the segments, each of them in order."""
         parts = [(sums * unit, segment.positions_of(rows)) for (sums, rows), segment in found]
-        return Hits(*parts[0]) if len(parts) == 1 else self._merged(parts, k)
+        return Hits(*parts[0]) if len(parts) == 1 else self._merged(parts, k, ordered=True)
 
-    def _merged(self, found: list[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int) -> Hits:
+    def _merged(
+        self, found: list[tuple[NDArray[np.floating], NDArray[np.int64]]], k: int, *, ordered: bool = False
+    ) -> Hits:
+        """Returns the best of several lists; `ordered` says that each is settled in itself."""
         if not found:
             return Hits(np.empty(0), np.empty(0, np.int64))
         scores, positions = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        best = self.settle(scores, positions, k)
+        origin = np.repeat(np.arange(len(found)), [part.size for part, _ in found]) if ordered else None
+        best = self.settle(scores, positions, k, origin)
         return Hits(scores[best], positions[best])
 
     # Inside
