@@ -57,7 +57,7 @@ def write(
         order: "file": one pass over the real documents after another, in the order of their file; "random": any.
         parents: how many real documents to make them from; else all.
     """
-    real = shards.documents(vectors, parents or shards.facts_of(vectors)["documents"])
+    real = shards.documents(vectors, parents or shards.available(vectors))
     near = neighbours(real)
     first, number = sources(real.size, count)
     if order == "random":

@@ -122,6 +122,14 @@ def facts_of(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def available(folder: Path) -> int:
+    """Returns how many documents there are vectors of: all of them, once `prepare` has come to its end."""
+    facts, number = facts_of(folder), 0
+    while (folder / f"{number:04d}.npz").exists():
+        number += 1
+    return min(facts["documents"], number * facts["shard"])
+
+
 def documents(folder: Path, count: int, *, bits: int = 8, in_file_order: bool = True) -> Rows:
     """Returns the impacts of the first passages of the random order, quantised as plait does it.
 

@@ -118,7 +118,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> None:
-    count = args.documents or shards.facts_of(args.vectors)["documents"]
+    count = args.documents or shards.available(args.vectors)
     with tempfile.TemporaryDirectory(prefix="plait-sparse-") as folder:
         tables = generate.calibration(args.vectors, count, Path(folder))
     page = common.write(
@@ -149,7 +149,7 @@ class Plan:
 
 
 def _run(args: argparse.Namespace) -> None:
-    where, facts = common.machine(), shards.facts_of(args.vectors)
+    where, available = common.machine(), shards.available(args.vectors)
     pythons = _pythons(args)
     absent = [name for name in args.engines if name not in pythons]
     with tempfile.TemporaryDirectory(prefix="plait-sparse-") as temporary:
@@ -157,7 +157,7 @@ def _run(args: argparse.Namespace) -> None:
         work.mkdir(parents=True, exist_ok=True)
         setup = Setup(pythons, args.core, args.repeats, args.budget, work, keep=args.work is not None)
         found = []
-        for plan in _plans(args, facts["documents"], list(pythons)):
+        for plan in _plans(args, available, list(pythons)):
             found.append(held(_made(plan, args, work), plan.engines, shards.FORMS, setup))
             print(sparse_report.written(args, where, found, absent), flush=True)
 

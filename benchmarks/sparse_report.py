@@ -23,6 +23,7 @@ YARDSTICK_AT = {10: 1.0, 100: 1.0, 1000: 2.0}  # how much faster than the yardst
 MEMORY = 3.0  # times the finished index, at most, while building
 EXACT = RECALL  # of an exact engine: BMP leaves out some documents that tie with others
 PLAIT = "plait"
+OURS = (PLAIT, "plait, reordered")  # the first that was measured is compared with the others
 ORDERS = {
     "file": "in the order of their file",
     "random": "in a random order",
@@ -55,10 +56,10 @@ def checks(found: Found) -> Iterator[common.Check]:
 
 
 def _cell_checks(contest: Mapping[str, Any], cell: Mapping[str, Any]) -> Iterator[common.Check]:
-    columns = cell["columns"]
-    if PLAIT not in columns:
+    columns, ours = cell["columns"], _ours(cell)
+    if ours is None:
         return
-    ours, title = columns[PLAIT]["mean"], f"{_named(contest)}, {_terms(cell)}, k={cell['k']}"
+    title = f"{_named(contest)}, {_terms(cell)}, k={cell['k']}"
     qdrant = {name for name, each in columns.items() if each["engine"] == "qdrant" and cell["form"] == LONG}
     peers = {name: each for name, each in columns.items() if _is_exact_peer(each) and name not in qdrant}
     if peers:
@@ -71,6 +72,11 @@ def _cell_checks(contest: Mapping[str, Any], cell: Mapping[str, Any]) -> Iterato
         yield _faster(f"{title}: {best} / plait", columns[best]["mean"] / ours, 1)
     if "yardstick" in columns:
         yield _faster(f"{title}: yardstick / plait", columns["yardstick"]["mean"] / ours, YARDSTICK_AT[cell["k"]])
+
+
+def _ours(cell: Mapping[str, Any]) -> float | None:
+    """Returns plait's mean milliseconds in a cell."""
+    return next((cell["columns"][name]["mean"] for name in OURS if name in cell["columns"]), None)
 
 
 def _is_exact_peer(column: Mapping[str, Any]) -> bool:
@@ -89,9 +95,10 @@ def _faster(what: str, ratio: float, target: float) -> common.Check:
 
 def _build_checks(contest: Mapping[str, Any], found: Found) -> Iterator[common.Check]:
     builds = contest["builds"]
-    if PLAIT not in builds:
+    ours = next((builds[name] for name in ("plait", "plait-reordered") if name in builds), None)
+    if ours is None:
         return
-    ours, title = builds[PLAIT], f"{_named(contest)}, building"
+    title = f"{_named(contest)}, building"
     for name in ("bmp", "bmp-128", "seismic", "seismic-pruned"):
         if name in builds:
             ratio = builds[name]["seconds"] / ours["seconds"]
@@ -108,9 +115,10 @@ def _growth_checks(found: Found) -> Iterator[common.Check]:
     small, large = ({(c["form"], c["k"]): c for c in grown[at]["cells"]} for at in (0, -1))
     sizes = f"{grown[0]['documents']:,} to {grown[-1]['documents']:,} documents"
     for key, cell in large.items():
-        if key in small and all(PLAIT in each["columns"] for each in (cell, small[key])):
-            ratio = cell["columns"][PLAIT]["mean"] / small[key]["columns"][PLAIT]["mean"]
-            yield common.Check(f"{sizes}, {_terms(cell)}, k={key[1]}: growth", ratio, GROWTH, "x", digits=2)
+        after, before = _ours(cell), _ours(small.get(key, {"columns": {}}))
+        if before and after:
+            what = f"{sizes}, {_terms(cell)}, k={key[1]}: growth"
+            yield common.Check(what, after / before, GROWTH, "x", digits=2)
 
 
 # Tables
@@ -164,7 +172,7 @@ def _mebibytes(size: int) -> str:
 
 def _cell_table(contest: Mapping[str, Any], cell: Mapping[str, Any]) -> common.Table:
     title = f"{_named(contest)}, {_terms(cell)}, k={cell['k']}: {cell['postings']:,.0f} postings a query, ms"
-    ours = cell["columns"].get(PLAIT, {}).get("mean")
+    ours = _ours(cell)
     rows = [
         (
             f"{name}{_settings(each)}", *(f"{each[figure]:.3f}" for figure in ("mean", "p50", "p95", "p99")),

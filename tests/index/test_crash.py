@@ -120,7 +120,7 @@ class Victim:
         assert all(line.startswith(("begin ", "done ")) for line in said)
         return max([int(line.split()[1]) + 1 for line in said if line.startswith("done ")], default=number)
 
-    def end(self):
+    def close(self):
         """Lets the starter go."""
         with self.starter:
             self.starter.stdin.close()
@@ -146,15 +146,14 @@ def checked_texts(folder):
 def test_a_writer_killed_at_any_moment_loses_nothing_committed(tmp_path):
     folder = made(tmp_path / "my.index")
     random.seed(20)
-    victim = Victim()
     done = 0
-    for _ in range(KILLS):
-        acknowledged = victim.run_and_die(folder, done)
-        found = checked_texts(folder)
-        # Everything acknowledged is there; of what was under way, all or nothing.
-        assert found in (texts_after(acknowledged), texts_after(acknowledged + 1))
-        done = acknowledged if found == texts_after(acknowledged) else acknowledged + 1
-    victim.end()
+    with closing(Victim()) as victim:
+        for _ in range(KILLS):
+            acknowledged = victim.run_and_die(folder, done)
+            found = checked_texts(folder)
+            # Everything acknowledged is there; of what was under way, all or nothing.
+            assert found in (texts_after(acknowledged), texts_after(acknowledged + 1))
+            done = acknowledged if found == texts_after(acknowledged) else acknowledged + 1
     assert done > 3 * len(OPERATIONS)  # every operation came through, and was often interrupted
     Writer(folder).close()
     with closing(Snapshot(folder)) as snapshot:
