@@ -356,8 +356,8 @@ def _notes(measured: _Measured, args: argparse.Namespace) -> list[str]:
     return [
         '`plait` is the default (`dense_index="auto"`) as one segment; `plait, segments` the same in segments of '
         "65,536, as they are before they are merged; the other rows of plait name another `dense_index`. Every "
-        "answer of plait is scored by the full vectors. Its setting is what was built, then, for k = 10, the calibrated "
-        "knob and how many rows are scored for a hit.",
+        "answer of plait is scored by the full vectors. Its setting is what was built, then, for k = 10, the "
+        "calibrated knob and how many rows are scored for a hit.",
         "FAISS, hnswlib and usearch stand with their default and with the least setting that reaches recall "
         f"{RECALL} on {measured.tuned_on}, or with the largest that was tried. IVF has about as many lists as the "
         "square root of the documents.",
