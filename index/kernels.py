@@ -18,9 +18,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .postings import BLOCK
+from .postings import BLOCK, WIDEST
 
-ROOM = 65536
 BUCKETS = 2048
 AHEAD = 2  # cells: while one is added, a later one is fetched
 LINES = 6  # cache lines fetched of a cell: from there on the processor's own prefetcher has seen where things go
@@ -41,6 +40,63 @@ def _fetch(typing, array, index):
         return context.get_dummy_value()
 
     return types.void(array, types.intp), code
+
+
+def _block(context, builder, array_type, array, index):
+    """Returns the address of a block's values in an array, and their type."""
+    made = context.make_array(array_type)(context, builder, array)
+    wide = ir.VectorType(context.get_data_type(array_type.dtype), BLOCK)
+    return builder.bitcast(builder.gep(made.data, [index]), wide.as_pointer()), wide
+
+
+def _every(builder, value):
+    """Returns a block that holds one value 64 times."""
+    wide, lanes = ir.VectorType(value.type, BLOCK), ir.VectorType(ir.IntType(32), BLOCK)
+    nothing = ir.Constant(wide, ir.Undefined)
+    first = builder.insert_element(nothing, value, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(lanes, [0] * BLOCK))
+
+
+@intrinsic
+def _reaching(typing, values, start, least):
+    """Returns which of 64 values, from values[start], are at least `least`: bit i of a uint64 is values[start + i].
+
+    One comparison of a whole block at the width the processor has. The caller sees to it that 64 values are there.
+    """
+
+    def code(context, builder, signature, arguments):
+        address, wide = _block(context, builder, signature.args[0], *arguments[:2])
+        values = builder.load(address)
+        values.align = wide.element.width // 8
+        return builder.bitcast(builder.icmp_unsigned(">=", values, _every(builder, arguments[2])), ir.IntType(64))
+
+    return types.uint64(values, types.intp, values.dtype), code
+
+
+@intrinsic
+def _add_block(typing, sums, to, rows, start, weight):
+    """Adds weight x rows[start : start + 64] to sums[to : to + 64]. The caller sees to it that both are there."""
+
+    def code(context, builder, signature, arguments):
+        address, wide = _block(context, builder, signature.args[0], *arguments[:2])
+        source, _ = _block(context, builder, signature.args[2], *arguments[2:4])
+        sums, values = builder.load(address), builder.load(source)
+        sums.align, values.align = 4, 1
+        added = builder.mul(builder.zext(values, wide), _every(builder, arguments[4]))
+        builder.store(builder.add(sums, added), address).align = 4
+        return context.get_dummy_value()
+
+    return types.void(sums, types.intp, rows, types.intp, types.uint32), code
+
+
+@intrinsic
+def _lowest(typing, bits):
+    """Returns the index of the lowest bit that is set."""
+
+    def code(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), code
 
 
 @njit(nogil=True, cache=True)
@@ -64,14 +120,15 @@ def _maximum(values):
 
 
 @njit(nogil=True, cache=True)
-def _living_maximum(values, alive):
-    """Returns the largest of the values whose `alive` is 1, or of all where `alive` is empty."""
-    if not alive.size:
-        return _maximum(values)
-    largest = np.uint32(0)
-    for i in range(values.shape[0]):
-        largest = max(largest, np.uint32(values[i] * alive[i]))
-    return largest
+def _living(alive, start, size):
+    """Returns which of the documents of a block, up to 64 from `start`, may be returned: a bit each."""
+    if size == BLOCK and (not alive.size or start + BLOCK <= alive.size):
+        return _reaching(alive, start, np.uint8(1)) if alive.size else ~np.uint64(0)  # pyright: ignore
+    bits = np.uint64(0)
+    for i in range(size):
+        if not alive.size or alive[start + i]:
+            bits |= np.uint64(1) << np.uint64(i)
+    return bits
 
 
 @njit(nogil=True, cache=True)
@@ -118,7 +175,7 @@ def _scatter(sums, offsets, impacts, starts, sizes, weights, length):
     """Sets sums[:length] from the cells of a window that are kept as postings."""
     for t in range(min(AHEAD, starts.size)):
         _fetch_cell(offsets, impacts, starts[t], sizes[t])
-    for i in range(np.uintp(length)):
+    for i in range(np.uintp((length + BLOCK - 1) // BLOCK * BLOCK)):
         sums[i] = np.uint32(0)
     last = min(offsets.size, impacts.size)
     for t in range(starts.size):
@@ -141,22 +198,6 @@ def _peaks(limits, peaks, per_row, held, weights, blocks):
             limits[b] += weight * np.uint32(peaks[first + b])
 
 
-@njit(nogil=True, cache=True, boundscheck=False)
-def _add_rows(sums, rows, stride, held, weights, start, length):
-    """Adds the rows to sums[start : start + length], two in a pass: half the traffic on the sums."""
-    to, j = np.uintp(start), 0
-    while j + 1 < held.size:
-        one, two = np.uintp(held[j] * stride + start), np.uintp(held[j + 1] * stride + start)
-        before, weight = weights[j], weights[j + 1]
-        for i in range(np.uintp(length)):
-            sums[to + i] += before * np.uint32(rows[one + i]) + weight * np.uint32(rows[two + i])
-        j += 2
-    if j < held.size:
-        one, weight = np.uintp(held[j] * stride + start), weights[j]
-        for i in range(np.uintp(length)):
-            sums[to + i] += weight * np.uint32(rows[one + i])
-
-
 @njit(nogil=True, cache=True)
 def _grown(kept, size, least):
     """Returns room for more: the kept sums that still count, in an array at least half empty."""
@@ -165,7 +206,7 @@ def _grown(kept, size, least):
         if (kept[i] >> np.uint64(32)) >= least:
             kept[to] = kept[i]
             to += 1
-    if 2 * to <= kept.size:
+    if 2 * to <= kept.size - BLOCK:
         return kept, to
     wider = np.empty(2 * kept.size, np.uint64)
     wider[:to] = kept[:to]
@@ -173,36 +214,44 @@ def _grown(kept, size, least):
 
 
 @njit(nogil=True, cache=True)
-def _ranking(kept, id_rank, k):
-    """Returns the k best of (sum << 32 | document), by sum, then rank of the id, both descending: a radix sort."""
-    size = kept.size
-    other = np.empty(size, np.uint64)
-    counts = np.empty(2049, np.int64)
-    for shift in (32, 43, 54):
-        counts[:] = 0
-        for i in range(size):
-            counts[2047 - ((kept[i] >> np.uint64(shift)) & np.uint64(2047)) + 1] += 1
-        if counts[1:].max() == size:
-            continue
-        for b in range(2048):
-            counts[b + 1] += counts[b]
-        for i in range(size):
-            b = 2047 - ((kept[i] >> np.uint64(shift)) & np.uint64(2047))
-            other[counts[b]] = kept[i]
-            counts[b] += 1
-        kept, other = other, kept
+def _settle(run, id_rank):
+    """Sorts (sum << 32 | document) in place, by sum, then rank of the id, both descending."""
+    if run.size > 24:
+        keys = np.empty(run.size, np.uint64)
+        for i in range(run.size):
+            keys[i] = (run[i] & ~np.uint64(0xFFFFFFFF)) | np.uint64(id_rank[run[i] & np.uint64(0xFFFFFFFF)])
+        run[:] = run[np.argsort(~keys)]
+        return
+    for i in range(1, run.size):
+        one, j = run[i], i
+        total, rank = one >> np.uint64(32), id_rank[one & np.uint64(0xFFFFFFFF)]
+        while j and (
+            run[j - 1] >> np.uint64(32) < total
+            or (run[j - 1] >> np.uint64(32) == total and id_rank[run[j - 1] & np.uint64(0xFFFFFFFF)] < rank)
+        ):
+            run[j] = run[j - 1]
+            j -= 1
+        run[j] = one
+
+
+@njit(nogil=True, cache=True)
+def _ranking(kept, id_rank, k, histogram, bucket, shift):
+    """Returns the k best of (sum << 32 | document), in order; histogram[bucket:] counts them by sum >> shift."""
+    ordered, ends, at = np.empty(kept.size, np.uint64), np.empty(BUCKETS + 1, np.int64), 0
+    for b in range(BUCKETS, bucket - 1, -1):
+        ends[b] = at
+        at += histogram[b]
+    for one in kept:
+        b = min(np.int64(one >> np.uint64(32)) >> shift, BUCKETS)
+        ordered[ends[b]] = one
+        ends[b] += 1
     start = 0
-    while start < min(k, size):
-        end = start + 1
-        while end < size and (kept[end] >> np.uint64(32)) == (kept[start] >> np.uint64(32)):
-            end += 1
-        if end - start > 1:
-            ranks = np.empty(end - start, np.int64)
-            for i in range(start, end):
-                ranks[i - start] = -np.int64(id_rank[kept[i] & np.uint64(0xFFFFFFFF)])
-            kept[start:end] = kept[start:end][np.argsort(ranks)]
-        start = end
-    return kept[:k]
+    for b in range(BUCKETS, bucket - 1, -1):
+        if start >= k:
+            break
+        _settle(ordered[start : ends[b]], id_rank)
+        start = ends[b]
+    return ordered[:k]
 
 
 @njit(nogil=True, cache=True)
@@ -230,7 +279,7 @@ def search(
 ):  # fmt: skip
     """Returns the k best (sums uint32, documents int64); see `reference.search`.
 
-    `sums` is uint32 (ROOM,), scratch space of the calling thread. `k` is at least 1. With an exactness e below 1 the
+    `sums` is uint32 (WIDEST,), scratch space of the calling thread. `k` is at least 1. With an exactness e below 1 the
     lightest terms wait as long as they could add no more than 1 - e of the highest possible sum, and windows are left
     out whose bound, times e, does not reach the threshold ("term pruning" and "heap factor" in the literature). The 2 k
     best documents found so then get their whole sums.
@@ -271,34 +320,29 @@ def search(
                 rows_here += 1
         _peaks(limits, peaks, per_row, held[:rows_here], factors, (length + BLOCK - 1) // BLOCK)
         for s in range(0, length, BLOCK):
-            block = sums[s : min(s + BLOCK, length)]
-            if np.uint32(_maximum(block) + limits[s // BLOCK]) < least:
+            living = _living(alive, first + s, min(BLOCK, length - s))
+            limit = limits[s // BLOCK]
+            if not living or (limit < least and not living & _reaching(sums, s, np.uint32(least - limit))):
                 continue
-            living = alive[first + s : first + s + block.size] if alive.size else alive
-            if living.size and _maximum(living) == 0:
+            for j in range(rows_here):
+                _add_block(sums, s, rows, held[j] * stride + s, factors[j])
+            reaching = living & _reaching(sums, s, least)
+            if not reaching:
                 continue
-            if rows_here:
-                _add_rows(sums, rows, stride, held[:rows_here], factors, s, block.size)
-            if (rows_here or living.size) and _living_maximum(block, living) < least:
-                continue
-            for i in range(block.size):
-                value = block[i]
-                if value < least or (alive.size and not alive[first + s + i]):
-                    continue
-                if size == kept.size:
-                    kept, size = _grown(kept, size, least)
-                kept[size] = (np.uint64(value) << np.uint64(32)) | np.uint64(first + s + i)
-                size += 1
-                b = min(np.int64(value) >> shift, BUCKETS)
-                histogram[b] += 1
-                if b >= bucket:
-                    above += 1
-                    while above - histogram[bucket] >= wanted:
-                        above -= histogram[bucket]
-                        bucket += 1
-                        least = np.uint32(bucket << shift)
+            if size + BLOCK > kept.size:
+                kept, size = _grown(kept, size, least)
+            while reaching:
+                i = s + _lowest(reaching)
+                reaching &= reaching - np.uint64(1)
+                kept[size] = (np.uint64(sums[i]) << np.uint64(32)) | np.uint64(first + i)
+                histogram[min(np.int64(sums[i]) >> shift, BUCKETS)] += 1
+                size, above = size + 1, above + 1
+            while above - histogram[bucket] >= wanted:
+                above -= histogram[bucket]
+                bucket += 1
+            least = np.uint32(max(1, bucket << shift))
     kept, size = _grown(kept, size, least)
-    best = _ranking(kept[:size], id_rank, wanted)
+    best = _ranking(kept[:size], id_rank, wanted, histogram, bucket, shift)
     if left_out.size:
         for i in range(best.size):
             document = np.int64(best[i] & np.uint64(0xFFFFFFFF))
@@ -308,7 +352,8 @@ def search(
                     impact = _impact(offsets, impacts, rows, stride, starts[w, t], every[w, t], document % window)
                     best[i] += np.uint64(weights[t] * impact) << np.uint64(32)
     if exactness < 1:
-        best = _ranking(best, id_rank, k)
+        _settle(best, id_rank)
+        best = best[:k]
     found = np.empty(best.size, np.uint32)
     documents = np.empty(best.size, np.int64)
     for i in range(best.size):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .impacts import saturated
 
 BLOCK = 64  # documents of a row that are skipped together
+WIDEST = 65536  # documents to a window at most: an offset is a uint16
 ROW_SHARE = 5  # a cell with more than 1 / ROW_SHARE of a window's documents becomes a row
 
 
@@ -82,6 +83,12 @@ class Postings(NamedTuple):
         """Returns the number of documents."""
         return self.id_rank.size
 
+    def fits(self, size: int) -> bool:
+        """Returns whether the shape is one that a segment of so many documents can have."""
+        window = int(self.shape[0]) if self.shape.shape == (2,) else 0
+        fits = 0 < window <= WIDEST and self.shape[1] == stride_of(size, window)
+        return bool(fits and self.id_rank.size == size)
+
     def frequencies(self, terms: NDArray[np.uint32]) -> NDArray[np.int64]:
         """Returns how many documents hold each term in their own text, deleted ones included."""
         if not self.terms.size:
@@ -106,8 +113,8 @@ def peaks_of(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def stride_of(documents: int, window: int) -> int:
-    """Returns the bytes of a row: a window's documents, or all there are."""
-    return max(1, min(documents, window))
+    """Returns the bytes of a row: a window's documents, or all there are, in whole blocks."""
+    return max(1, -(-min(documents, window) // BLOCK)) * BLOCK
 
 
 def invert(forward: Forward, impacts: NDArray[np.uint8], id_rank: NDArray[np.uint32], window: int) -> Postings:

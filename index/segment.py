@@ -160,7 +160,10 @@ class Segment:
     @cached_property
     def postings(self) -> Postings:
         """The searchable arrays, mapped."""
-        return Postings(**{name: files.read_array(self.folder / f"{name}.npy") for name in Postings._fields})
+        found = Postings(**{name: files.read_array(self.folder / f"{name}.npy") for name in Postings._fields})
+        if not found.fits(self.size):  # the kernels rely on it, and a large segment's checksums are not computed
+            raise CorruptError(f"{self.folder / 'shape.npy'} is damaged: {found.shape.tolist()} is no shape of a segment")
+        return found
 
     @cached_property
     def forward(self) -> Forward:
@@ -180,7 +183,7 @@ class Segment:
             return np.empty(0, np.uint32), np.empty(0, np.int64)
         if (compiled := kernels()) is None:
             return reference.search(self.postings, terms, weights, k, alive)
-        return compiled.search(*self.postings, terms, weights, k, alive, float(exactness), sums_of(compiled.ROOM))
+        return compiled.search(*self.postings, terms, weights, k, alive, float(exactness), sums_of(compiled.WIDEST))
 
     def search_batch(
         self,
@@ -195,7 +198,7 @@ class Segment:
             return [self.search(terms, weights, k, alive, exactness) for terms, weights in queries]
         starts = np.cumsum([0, *(terms.size for terms, _ in queries)])
         terms, weights = (np.concatenate(parts) for parts in zip(*queries, strict=True))
-        scratch = sums_of(compiled.ROOM)
+        scratch = sums_of(compiled.WIDEST)
         ends, sums, rows = compiled.search_many(
             *self.postings, starts, terms, weights, k, alive, float(exactness), scratch
         )
