@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract import LEXICAL_BASE
-from .postings import ROW_SHARE, Forward, Postings, invert, peaks_of, stride_of
+from .postings import ROW_SHARE, WIDEST, Forward, Postings, invert, peaks_of, stride_of
 
 LARGE = 2_000_000  # postings that numpy inverts sooner than the compiler can be loaded
 
@@ -48,10 +48,10 @@ def kernels_loaded() -> bool:
     return _loaded is not None
 
 
-def sums_of(room: int) -> NDArray[np.uint32]:
-    """Returns this thread's accumulators, uint32 (room,)."""
+def sums_of() -> NDArray[np.uint32]:
+    """Returns this thread's accumulators, uint32 (WIDEST,)."""
     if not hasattr(_scratch, "sums"):
-        _scratch.sums = np.empty(room, np.uint32)
+        _scratch.sums = np.empty(WIDEST, np.uint32)
     return _scratch.sums
 
 
@@ -76,8 +76,8 @@ def _warm(found: Any) -> None:
     for values in postings:
         values.flags.writeable = False
     terms, weights = np.array([7], np.uint32), np.array([1], np.uint32)
-    found.search(*postings, terms, weights, 1, np.empty(0, np.uint8), 1.0, sums_of(found.WIDEST))
+    found.search(*postings, terms, weights, 1, np.empty(0, np.uint8), 1.0, sums_of())
     found.search_many(
-        *postings, np.array([0, 1]), terms, weights, 1, np.empty(0, np.uint8), 1.0, sums_of(found.WIDEST)
+        *postings, np.array([0, 1]), terms, weights, 1, np.empty(0, np.uint8), 1.0, sums_of()
     )  # fmt: skip
     found.lookup(*postings, terms, np.zeros(1, np.int64))

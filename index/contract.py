@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 2
+FORMAT = 3
 
 # One 32-bit term space: learned terms are vocabulary ids below, lexical terms are hashes above.
 LEXICAL_BASE = 2**20

@@ -45,7 +45,7 @@ def integer_weights(weights: NDArray[np.floating]) -> tuple[NDArray[np.uint32], 
     float32 sum of as many terms would be, and sums are exact whatever their order.
     """
     exact = np.asarray(weights, np.float64)
-    total = float(exact.sum()) * STEPS
+    total = math.fsum(exact.tolist()) * STEPS
     if total <= 0:
         return np.zeros(exact.size, np.uint32), 1.0
     unit = math.ldexp(1.0, math.frexp(total)[1] - SUM_BITS)

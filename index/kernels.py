@@ -10,6 +10,9 @@ Unsigned indices let the inner loops compile to plain loads. Ranges are cut wher
 room for every uint16 offset: a damaged file cannot make a kernel read or write elsewhere.
 """
 
+# pyright: reportCallIssue=false
+# (an intrinsic is called without its first parameter, which is the compiler's)
+
 from __future__ import annotations
 
 import numpy as np
@@ -18,10 +21,11 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .postings import BLOCK, WIDEST
+from .postings import BLOCK
 
 BUCKETS = 2048
 AHEAD = 2  # cells: while one is added, a later one is fetched
+FEW = 24  # documents that are put in order one by one sooner than by any sort
 LINES = 6  # cache lines fetched of a cell: from there on the processor's own prefetcher has seen where things go
 
 
@@ -123,7 +127,7 @@ def _maximum(values):
 def _living(alive, start, size):
     """Returns which of the documents of a block, up to 64 from `start`, may be returned: a bit each."""
     if size == BLOCK and (not alive.size or start + BLOCK <= alive.size):
-        return _reaching(alive, start, np.uint8(1)) if alive.size else ~np.uint64(0)  # pyright: ignore
+        return _reaching(alive, start, np.uint8(1)) if alive.size else ~np.uint64(0)
     bits = np.uint64(0)
     for i in range(size):
         if not alive.size or alive[start + i]:
@@ -165,9 +169,9 @@ def _cells(p_terms, p_cells, row_start, cell_window, cell_start, cell_max, terms
 def _fetch_cell(offsets, impacts, start, size):
     if size > 0:
         for line in range(min(LINES, (size >> 5) + 1)):
-            _fetch(offsets, start + 32 * line)  # pyright: ignore[reportCallIssue]
+            _fetch(offsets, start + 32 * line)
         for line in range(min(LINES, (size >> 6) + 1)):
-            _fetch(impacts, start + 64 * line)  # pyright: ignore[reportCallIssue]
+            _fetch(impacts, start + 64 * line)
 
 
 @njit(nogil=True, cache=True, boundscheck=False)
@@ -216,7 +220,7 @@ def _grown(kept, size, least):
 @njit(nogil=True, cache=True)
 def _settle(run, id_rank):
     """Sorts (sum << 32 | document) in place, by sum, then rank of the id, both descending."""
-    if run.size > 24:
+    if run.size > FEW:
         keys = np.empty(run.size, np.uint64)
         for i in range(run.size):
             keys[i] = (run[i] & ~np.uint64(0xFFFFFFFF)) | np.uint64(id_rank[run[i] & np.uint64(0xFFFFFFFF)])
@@ -237,8 +241,14 @@ def _settle(run, id_rank):
 @njit(nogil=True, cache=True)
 def _ranking(kept, id_rank, k, histogram, bucket, shift):
     """Returns the k best of (sum << 32 | document), in order; histogram[bucket:] counts them by sum >> shift."""
-    ordered, ends, at = np.empty(kept.size, np.uint64), np.empty(BUCKETS + 1, np.int64), 0
-    for b in range(BUCKETS, bucket - 1, -1):
+    if kept.size <= FEW:
+        _settle(kept, id_rank)
+        return kept[:k]
+    top = BUCKETS
+    while not histogram[top]:
+        top -= 1
+    ordered, ends, at = np.empty(kept.size, np.uint64), np.empty(top + 1, np.int64), 0
+    for b in range(top, bucket - 1, -1):
         ends[b] = at
         at += histogram[b]
     for one in kept:
@@ -246,10 +256,11 @@ def _ranking(kept, id_rank, k, histogram, bucket, shift):
         ordered[ends[b]] = one
         ends[b] += 1
     start = 0
-    for b in range(BUCKETS, bucket - 1, -1):
+    for b in range(top, bucket - 1, -1):
         if start >= k:
             break
-        _settle(ordered[start : ends[b]], id_rank)
+        if ends[b] > start + 1:
+            _settle(ordered[start : ends[b]], id_rank)
         start = ends[b]
     return ordered[:k]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import files, reference
 from .compiled import inverted, kernels, sums_of
-from .contract import LEXICAL_BASE, Layout
+from .contract import LEXICAL_BASE, CorruptError, Layout
 from .database import SegmentRow
 from .dense import DenseSegment, sample_queries, write_dense
 from .positions import POSITIONS, SORTED, SORTED_ROWS, Positions, position_arrays
@@ -162,7 +162,9 @@ class Segment:
         """The searchable arrays, mapped."""
         found = Postings(**{name: files.read_array(self.folder / f"{name}.npy") for name in Postings._fields})
         if not found.fits(self.size):  # the kernels rely on it, and a large segment's checksums are not computed
-            raise CorruptError(f"{self.folder / 'shape.npy'} is damaged: {found.shape.tolist()} is no shape of a segment")
+            raise CorruptError(
+                f"{self.folder / 'shape.npy'} is damaged: {found.shape.tolist()} is no shape of a segment"
+            )
         return found
 
     @cached_property
@@ -183,7 +185,7 @@ class Segment:
             return np.empty(0, np.uint32), np.empty(0, np.int64)
         if (compiled := kernels()) is None:
             return reference.search(self.postings, terms, weights, k, alive)
-        return compiled.search(*self.postings, terms, weights, k, alive, float(exactness), sums_of(compiled.WIDEST))
+        return compiled.search(*self.postings, terms, weights, k, alive, float(exactness), sums_of())
 
     def search_batch(
         self,
@@ -198,7 +200,7 @@ class Segment:
             return [self.search(terms, weights, k, alive, exactness) for terms, weights in queries]
         starts = np.cumsum([0, *(terms.size for terms, _ in queries)])
         terms, weights = (np.concatenate(parts) for parts in zip(*queries, strict=True))
-        scratch = sums_of(compiled.WIDEST)
+        scratch = sums_of()
         ends, sums, rows = compiled.search_many(
             *self.postings, starts, terms, weights, k, alive, float(exactness), scratch
         )

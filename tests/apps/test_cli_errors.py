@@ -299,7 +299,7 @@ def test_another_format_version(plait, index):
     stamp(99)
     for command in (("search", index, "x"), ("info", index), ("add", index, "-"), ("delete", index, "snow")):
         assert error(plait, *command) == (
-            f"{index} has index format 99; this plait reads format 2: use the plait that made it, or index again"
+            f"{index} has index format 99; this plait reads format 3: use the plait that made it, or index again"
         )
     stamp(2)
 

@@ -32,6 +32,19 @@ def collections(draw, max_documents=60):
 
 
 @st.composite
+def dense_collections(draw):
+    """Postings of many documents with few terms: rows, several blocks and windows, and many equal sums."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    size, levels = draw(st.integers(1, 700)), draw(st.sampled_from([1, 3, 255]))
+    shares = random.random(12) ** 2
+    held = random.random((size, 12)) < shares
+    rows = [{t: int(random.integers(1, levels + 1)) for t in np.flatnonzero(row).tolist()} for row in held]
+    forward = forward_of(rows)
+    window = draw(st.sampled_from([64, 100, 192, 65536]))
+    return invert(forward, forward.values, random.permutation(size).astype(np.uint32), window)
+
+
+@st.composite
 def queries(draw):
     """Ascending distinct terms, some of them unknown, and weights, some of them equal or tiny."""
     known = [*range(14), *range(LEXICAL_BASE, LEXICAL_BASE + 10), 2**32 - 1]

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from plait.index import compiled, kernels, reference
 from plait.index.contract import LEXICAL_BASE
 from plait.index.impacts import idf, integer_weights, quantised, saturated, step_for
-from plait.index.postings import ROW_SHARE, invert
+from plait.index.postings import ROW_SHARE, WIDEST, invert
 
-from .strategies import collections, forward_of, queries
+from .strategies import collections, dense_collections, forward_of, queries
 
-ROOM = np.empty(kernels.ROOM, np.uint32)
+ROOM = np.empty(WIDEST, np.uint32)
 ALL = np.empty(0, np.uint8)
 compiled.load_kernels()
 
@@ -44,6 +44,15 @@ def test_kernel_equals_reference_bit_for_bit(collection, query, k, some_dead, ra
     expected = reference.search(postings, *query, k, alive)
     if not postings.size:
         return
+    found = kernels.search(*postings, *query, k, alive, 1.0, ROOM)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+@given(dense_collections(), queries(), st.integers(1, 300), st.sampled_from([0, 0.02, 0.5, 0.98]), st.integers(0, 99))
+def test_kernel_equals_reference_with_rows_blocks_and_ties(postings, query, k, dead, seed):
+    alive = (np.random.default_rng(seed).random(postings.size) >= dead).astype(np.uint8) if dead else ALL
+    expected = reference.search(postings, *query, k, alive)
     found = kernels.search(*postings, *query, k, alive, 1.0, ROOM)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
@@ -181,3 +190,12 @@ def test_the_compiled_builder_takes_a_growing_vocabulary():
     plain = invert(forward, forward.values, np.arange(400, dtype=np.uint32), 64)
     made = compiled.inverted(forward, forward.values, plain.id_rank, 64)
     assert all(np.array_equal(a, b) for a, b in zip(made, plain, strict=True))
+
+
+@pytest.mark.parametrize("shape", [[0, 64], [65537, 128], [8192, 127], [8192, 64], [8192, 128, 1], [-64, 128]])
+def test_a_shape_that_no_segment_has_does_not_fit(shape):
+    forward = forward_of([{1: 5}] * 65)
+    postings = invert(forward, forward.values, np.arange(65).astype(np.uint32), 8192)
+    assert postings.fits(65)
+    assert not postings.fits(64)
+    assert not postings._replace(shape=np.array(shape, np.int64)).fits(65)

@@ -300,7 +300,7 @@ def test_another_format_version_is_refused(folder):
     connection = sqlite3.connect(folder / "plait.db")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(StoreError, match="has index format 99; this plait reads format 2"):
+    with pytest.raises(StoreError, match="has index format 99; this plait reads format 3"):
         Snapshot(folder)
     with pytest.raises(StoreError, match="has index format 99"):
         Writer(folder)
