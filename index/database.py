@@ -25,6 +25,7 @@ _APPLICATION = int.from_bytes(b"plit", "big")
 
 # Running totals and the next numbers to give out, so that no commit has to count: the last commit, living documents,
 # the sum of their lengths, the next position, the last segment's number.
+_SORTED = json.JSONEncoder(sort_keys=True)
 _COUNTERS = ("commit", "documents", "tokens", "position", "segment")
 
 _SCHEMA = f"""
@@ -98,7 +99,7 @@ class Totals(NamedTuple):
 def digest(document: StoredDocument) -> bytes:
     """Returns a hash of all that is stored of a document: equal digests mean there is nothing to do."""
     values = [document.id, document.title, document.text, dict(document.metadata), document.parent, document.start]
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).digest()
+    return hashlib.blake2b(_SORTED.encode(values).encode(), digest_size=16).digest()
 
 
 @contextlib.contextmanager

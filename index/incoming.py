@@ -64,15 +64,19 @@ def _literal(rows: Any, literal: Any) -> NDArray[np.uint8]:
 
 def side_by_side(parts: list[Forward], count: int) -> Forward:
     """Returns the strands of the same documents as one forward copy; learned terms come first."""
-    counts = [np.diff(p.starts) for p in parts]
-    document = np.concatenate([np.repeat(np.arange(count), c) for c in counts] or [np.empty(0, np.int64)])
-    terms = np.concatenate([p.terms for p in parts] or [np.empty(0, np.uint32)])
-    values = np.concatenate([p.values for p in parts] or [np.empty(0, np.uint8)])
-    literal = np.concatenate([p.literal for p in parts] or [np.empty(0, np.uint8)])
-    order = np.lexsort((terms, document))
-    starts = np.concatenate([[0], np.cumsum(sum(counts, np.zeros(count, np.int64)))])
-    lengths = sum((p.lengths for p in parts), np.zeros(count, np.uint32))
-    return Forward(starts, terms[order], values[order], literal[order], lengths)
+    if len(parts) == 1:
+        return parts[0]
+    parts = sorted(parts, key=lambda part: int(part.terms.min(initial=LEXICAL_BASE)))  # ascending in each already
+    starts = sum((part.starts for part in parts), np.zeros(count + 1, np.int64))
+    terms = np.empty(starts[-1], np.uint32)
+    values, literal = np.empty(terms.size, np.uint8), np.empty(terms.size, np.uint8)
+    free = starts[:-1]
+    for part in parts:
+        held = np.diff(part.starts)
+        at = np.arange(part.terms.size) + np.repeat(free - part.starts[:-1], held)
+        terms[at], values[at], literal[at] = part.terms, part.values, part.literal
+        free = free + held
+    return Forward(starts, terms, values, literal, sum((p.lengths for p in parts), np.zeros(count, np.uint32)))
 
 
 def stacked(parts: list[Forward]) -> Forward:

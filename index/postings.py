@@ -19,6 +19,7 @@ from .impacts import saturated
 BLOCK = 64  # documents of a row that are skipped together
 WIDEST = 65536  # documents to a window at most: an offset is a uint16
 ROW_SHARE = 5  # a cell with more than 1 / ROW_SHARE of a window's documents becomes a row
+_PART = 1024  # documents whose impacts are computed together
 
 
 class Forward(NamedTuple):
@@ -100,10 +101,14 @@ class Postings(NamedTuple):
 def impacts_of(forward: Forward, base: int, average: float, k1: float, b: float) -> NDArray[np.uint8]:
     """Returns each forward posting's impact: values below `base` as they are, counts from there up through BM25."""
     impacts = np.array(forward.values)
-    lexical = forward.terms >= base
-    lengths = np.repeat(forward.lengths, np.diff(forward.starts))[lexical]
-    weights = saturated(impacts[lexical], lengths, average, k1, b)
-    impacts[lexical] = np.clip(np.rint(weights * 255), 1, 255)
+    for start in range(0, forward.size, _PART):  # memory for some documents at a time
+        starts = forward.starts[start : start + _PART + 1]
+        inside = slice(int(starts[0]), int(starts[-1]))
+        lexical = forward.terms[inside] >= base
+        if lexical.any():
+            lengths = np.repeat(forward.lengths[start : start + _PART], np.diff(starts))[lexical]
+            weights = saturated(impacts[inside][lexical], lengths, average, k1, b)
+            impacts[inside][lexical] = np.clip(np.rint(weights * 255), 1, 255)
     return impacts
 
 
