@@ -76,8 +76,7 @@ def _warm(found: Any) -> None:
     for values in postings:
         values.flags.writeable = False
     terms, weights = np.array([7], np.uint32), np.array([1], np.uint32)
-    found.search(*postings, terms, weights, 1, np.empty(0, np.uint8), 1.0, sums_of())
-    found.search_many(
-        *postings, np.array([0, 1]), terms, weights, 1, np.empty(0, np.uint8), 1.0, sums_of()
-    )  # fmt: skip
+    every, floors = np.empty(0, np.uint8), np.zeros(1, np.uint32)
+    found.search(*postings, terms, weights, 1, every, 1.0, floors[0], sums_of())
+    found.search_many(*postings, np.array([0, 1]), terms, weights, 1, every, 1.0, floors, sums_of())
     found.lookup(*postings, terms, np.zeros(1, np.int64))

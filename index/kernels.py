@@ -25,6 +25,7 @@ from .postings import BLOCK
 
 BUCKETS = 2048
 AHEAD = 2  # cells: while one is added, a later one is fetched
+LOOKUP = 100  # postings are added in the time of looking up one
 FEW = 24  # documents that are put in order one by one sooner than by any sort
 LINES = 6  # cache lines fetched of a cell: from there on the processor's own prefetcher has seen where things go
 
@@ -266,34 +267,42 @@ def _ranking(kept, id_rank, k, histogram, bucket, shift):
 
 
 @njit(nogil=True, cache=True)
-def _light(p_terms, p_cells, cell_max, terms, weights, exactness):
-    """Returns which terms, the lightest first, could add at most 1 - exactness of the highest possible sum."""
-    highest = np.zeros(terms.size, np.int64)
+def _light(p_terms, p_cells, cell_start, cell_max, terms, weights, exactness, least):
+    """Returns which terms, the lightest first, could add at most 1 - exactness of the highest possible sum.
+
+    Those with fewer than `least` postings outside rows are not among them: nothing is saved by leaving them out.
+    """
+    highest, postings = np.zeros(terms.size, np.int64), np.zeros(terms.size, np.int64)
     for t in range(terms.size):
         row = _row(p_terms, terms[t])
         if row >= 0:
-            for cell in range(p_cells[row], min(np.int64(p_cells[row + 1]), cell_max.size)):
+            first, last = np.int64(p_cells[row]), min(np.int64(p_cells[row + 1]), cell_max.size)
+            postings[t] = np.int64(cell_start[last]) - np.int64(cell_start[first])
+            for cell in range(first, last):
                 highest[t] = max(highest[t], np.int64(weights[t]) * cell_max[cell])
     order, count, total = np.argsort(highest), 0, np.int64(0)
     for t in order[:-1]:
-        total += highest[t]
-        if total > (1 - exactness) * highest.sum():
+        if total + highest[t] > (1 - exactness) * highest.sum():
             break
-        count += 1
+        if postings[t] >= least:
+            total += highest[t]
+            order[count] = t
+            count += 1
     return order[:count]
 
 
 @njit(nogil=True, cache=True)
 def search(
     p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, peaks, id_rank,
-    p_shape, terms, weights, k, alive, exactness, sums,
+    p_shape, terms, weights, k, alive, exactness, floor, sums,
 ):  # fmt: skip
     """Returns the k best (sums uint32, documents int64); see `reference.search`.
 
-    `sums` is uint32 (WIDEST,), scratch space of the calling thread. `k` is at least 1. With an exactness e below 1 the
-    lightest terms wait as long as they could add no more than 1 - e of the highest possible sum, and windows are left
-    out whose bound, times e, does not reach the threshold ("term pruning" and "heap factor" in the literature). The 2 k
-    best documents found so then get their whole sums.
+    `sums` is uint32 (WIDEST,), scratch space of the calling thread. `k` is at least 1. Sums below `floor` are not
+    wanted: so many better ones are known from elsewhere. With an exactness e below 1 the lightest terms wait as long as
+    they could add no more than 1 - e of the highest possible sum, and windows are left out whose bound, times e, does
+    not reach the threshold ("term pruning" and "heap factor" in the literature). If a term waited, the 2 k best
+    documents found so then get their whole sums.
     """
     window, stride, n = p_shape[0], p_shape[1], id_rank.size
     n_windows, n_terms = (n + window - 1) // window, terms.size
@@ -302,8 +311,9 @@ def search(
     _cells(p_terms, p_cells, row_start, cell_window, cell_start, cell_max, terms, weights, bounds, starts, sizes)
     wanted, left_out, every = k, np.empty(0, np.int64), sizes
     if exactness < 1:
-        wanted, left_out = 2 * k, _light(p_terms, p_cells, cell_max, terms, weights, exactness)
-        sizes = sizes.copy()
+        left_out = _light(p_terms, p_cells, cell_start, cell_max, terms, weights, exactness, 2 * k * LOOKUP)
+    if left_out.size:
+        wanted, sizes, floor = 2 * k, sizes.copy(), np.uint32(0)
         for t in left_out:
             sizes[:, t] = 0
     shift, largest = np.int64(0), bounds.max() if n_windows else 0
@@ -315,7 +325,8 @@ def search(
     held, factors = np.empty(n_terms, np.int64), np.empty(n_terms, np.uint32)
     limits = np.empty((window + BLOCK - 1) // BLOCK, np.uint32)
     kept, size = np.empty(max(1024, 2 * wanted), np.uint64), 0
-    bucket, above, least = 0, 0, np.uint32(1)  # `above` of the sums kept lie in `bucket` or higher
+    floor = max(floor, np.uint32(1))
+    bucket, above, least = 0, 0, floor  # `above` of the sums kept lie in `bucket` or higher
     for w in np.argsort(-bounds):
         if bounds[w] * exactness < least:
             break
@@ -351,7 +362,7 @@ def search(
             while above - histogram[bucket] >= wanted:
                 above -= histogram[bucket]
                 bucket += 1
-            least = np.uint32(max(1, bucket << shift))
+            least = max(floor, np.uint32(bucket << shift))
     kept, size = _grown(kept, size, least)
     best = _ranking(kept[:size], id_rank, wanted, histogram, bucket, shift)
     if left_out.size:
@@ -362,7 +373,6 @@ def search(
                 if every[w, t]:
                     impact = _impact(offsets, impacts, rows, stride, starts[w, t], every[w, t], document % window)
                     best[i] += np.uint64(weights[t] * impact) << np.uint64(32)
-    if exactness < 1:
         _settle(best, id_rank)
         best = best[:k]
     found = np.empty(best.size, np.uint32)
@@ -376,7 +386,7 @@ def search(
 @njit(nogil=True, cache=True)
 def search_many(
     p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, peaks, id_rank,
-    p_shape, queries, terms, weights, k, alive, exactness, sums,
+    p_shape, queries, terms, weights, k, alive, exactness, floors, sums,
 ):  # fmt: skip
     """Returns (ends int64, sums uint32, documents int64) of many queries, one after the other.
 
@@ -391,7 +401,7 @@ def search_many(
         a, b = queries[i], queries[i + 1]
         found, documents = search(
             p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows,
-            peaks, id_rank, p_shape, terms[a:b], weights[a:b], k, alive, exactness, sums,
+            peaks, id_rank, p_shape, terms[a:b], weights[a:b], k, alive, exactness, floors[i], sums,
         )  # fmt: skip
         all_sums[end : end + found.size] = found
         all_documents[end : end + found.size] = documents

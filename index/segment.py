@@ -22,6 +22,7 @@ from .positions import POSITIONS, SORTED, SORTED_ROWS, Positions, position_array
 from .postings import Forward, Postings, impacts_of
 
 NONE_DEAD = np.empty(0, np.uint8)
+NO_FLOOR = np.uint32(0)
 
 # Below this many postings the numpy search answers sooner than the compiler's runtime can be loaded (about 0.4 s).
 COLD_POSTINGS = 20_000_000
@@ -179,13 +180,14 @@ class Segment:
         k: int,
         alive: NDArray[np.uint8] = NONE_DEAD,
         exactness: float = 1.0,
+        floor: np.uint32 = NO_FLOOR,
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """Returns the k best (sums, documents) of this segment; see `reference.search` and `kernels.search`."""
         if not self.size:
             return np.empty(0, np.uint32), np.empty(0, np.int64)
         if (compiled := kernels()) is None:
             return reference.search(self.postings, terms, weights, k, alive)
-        return compiled.search(*self.postings, terms, weights, k, alive, float(exactness), sums_of())
+        return compiled.search(*self.postings, terms, weights, k, alive, float(exactness), floor, sums_of())
 
     def search_batch(
         self,
@@ -193,16 +195,18 @@ class Segment:
         k: int,
         alive: NDArray[np.uint8] = NONE_DEAD,
         exactness: float = 1.0,
+        floors: Sequence[np.uint32] = (),
     ) -> list[tuple[NDArray[np.uint32], NDArray[np.int64]]]:
         """Returns what `search` returns, for several (terms, weights), without coming back to Python in between."""
-        compiled = kernels()
+        compiled, floors = kernels(), floors or [NO_FLOOR] * len(queries)
         if compiled is None or not self.size or len(queries) < 2:
-            return [self.search(terms, weights, k, alive, exactness) for terms, weights in queries]
+            asked = zip(queries, floors, strict=True)
+            return [self.search(terms, weights, k, alive, exactness, floor) for (terms, weights), floor in asked]
         starts = np.cumsum([0, *(terms.size for terms, _ in queries)])
         terms, weights = (np.concatenate(parts) for parts in zip(*queries, strict=True))
-        scratch = sums_of()
+        least = np.array(floors, np.uint32)
         ends, sums, rows = compiled.search_many(
-            *self.postings, starts, terms, weights, k, alive, float(exactness), scratch
+            *self.postings, starts, terms, weights, k, alive, float(exactness), least, sums_of()
         )
         return list(zip(np.split(sums, ends[:-1]), np.split(rows, ends[:-1]), strict=True))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from .deleted import Deleted
 from .impacts import idf, integer_weights
 from .opening import opened
 from .parallel import cores, spread
-from .segment import COLD_POSTINGS, Segment
+from .segment import COLD_POSTINGS, NO_FLOOR, Segment
 from .selections import Selection, Selections, selection
 from .tokens import check_text
 
@@ -37,11 +37,13 @@ class Searched(NamedTuple):
     alive: NDArray[np.uint8]
     few: NDArray[np.int64] | None
 
-    def search(self, queries: Sequence[tuple[Terms, Terms]], k: int, exactness: float) -> list[tuple[Terms, Rows]]:
-        """Returns the k best (sums, rows) of each query."""
+    def search(
+        self, queries: Sequence[tuple[Terms, Terms]], k: int, exactness: float, floors: Sequence[np.uint32] = ()
+    ) -> list[tuple[Terms, Rows]]:
+        """Returns the k best (sums, rows) of each query; sums below its floor may be left out."""
         lookups = (self.segment.size if self.few is None else self.few.size) * max(terms.size for terms, _ in queries)
         if self.few is None or lookups * LOOKUP > self.segment.size:
-            return self.segment.search_batch(queries, k, self.alive, exactness)
+            return self.segment.search_batch(queries, k, self.alive, exactness, floors)
         return [self.segment.best_of(terms, weights, k, self.few) for terms, weights in queries]
 
 
@@ -133,7 +135,8 @@ class Snapshot:
     def all_ids(self) -> Iterator[str]:
         """Yields every document's id."""
         with self._lock, database.explained(self.folder):
-            yield from list(database.all_ids(self._connection))
+            found = list(database.all_ids(self._connection))
+        yield from found  # without the lock: whoever asks may ask the snapshot more in between
 
     # Filters
 
@@ -190,8 +193,7 @@ class Snapshot:
         """
         self._prepare(1, exactness)
         whole, unit = self._whole(strand, weights)
-        found = [(each.search([(terms, whole)], k, exactness)[0], each.segment) for each in self._searched(within)]
-        return self._joined(found, unit, k)
+        return self._best(self._searched(within), [(terms, whole)], [unit], k, exactness)[0]
 
     def sparse_search_batch(
         self,
@@ -212,11 +214,7 @@ class Snapshot:
         def answer(piece: Sequence[tuple[NDArray[np.uint32], NDArray[np.float32]]]) -> list[Hits]:
             whole = [self._whole(strand, weights) for _, weights in piece]
             asked = [(terms, steps) for (terms, _), (steps, _) in zip(piece, whole, strict=True)]
-            found = [(each.segment, each.search(asked, k, exactness)) for each in searched]
-            units = [unit for _, unit in whole]
-            return [
-                self._joined([(each[i], segment) for segment, each in found], unit, k) for i, unit in enumerate(units)
-            ]
+            return self._best(searched, asked, [unit for _, unit in whole], k, exactness)
 
         return [hits for piece in spread(answer, pieces, threads) for hits in piece]
 
@@ -346,6 +344,26 @@ class Snapshot:
                 chosen[run] = sorted(chosen[run].tolist(), key=ids.__getitem__, reverse=True)
         return chosen[:k]
 
+    def _best(
+        self,
+        searched: Sequence[Searched],
+        queries: Sequence[tuple[Terms, Terms]],
+        units: Sequence[float],
+        k: int,
+        exactness: float,
+    ) -> list[Hits]:
+        """Returns the top k of each query (terms, whole weights) over segments, the largest first.
+
+        The k-th best sum of one segment is a floor for the others: they return, and look at, less.
+        """
+        found, floors = [], [NO_FLOOR] * len(queries)
+        for each in searched:
+            answers = each.search(queries, k, exactness, floors)
+            found.append((each.segment, answers))
+            if exactness == 1:
+                floors = [max(f, sums[k - 1]) if sums.size >= k else f for f, (sums, _) in zip(floors, answers)]
+        return [self._joined([(each[i], segment) for segment, each in found], unit, k) for i, unit in enumerate(units)]
+
     def _joined(
         self, found: list[tuple[tuple[NDArray[np.uint32], NDArray[np.int64]], Segment]], unit: float, k: int
     ) -> Hits:
@@ -367,12 +385,12 @@ class Snapshot:
     # Inside
 
     def _searched(self, within: Selection | None) -> list[Searched]:
-        """Returns the segments to search, each with the rows that may be returned."""
+        """Returns the segments to search, the largest first, each with the rows that may be returned."""
         if within is None:
-            return [Searched(segment, alive, None) for segment, alive in zip(self.segments, self._alive, strict=True)]
+            return self._every
         chosen = self._selections.check(within)
         found = zip(self.segments, chosen.alive, chosen.few, chosen.counts, strict=True)
-        return [Searched(segment, alive, few) for segment, alive, few, count in found if count]
+        return _by_size(Searched(segment, alive, few) for segment, alive, few, count in found if count)
 
     def _whole(self, strand: SparseStrand, weights: NDArray[np.float32]) -> tuple[NDArray[np.uint32], float]:
         """Returns what a step of an impact is worth, as whole numbers of a unit, and the unit."""
@@ -413,6 +431,12 @@ class Snapshot:
             load_kernels()
 
     @cached_property
+    def _every(self) -> list[Searched]:
+        return _by_size(
+            Searched(segment, alive, None) for segment, alive in zip(self.segments, self._alive, strict=True)
+        )
+
+    @cached_property
     def _postings(self) -> int:
         return sum(s.row.postings for s in self.segments)
 
@@ -426,3 +450,8 @@ class Snapshot:
             "bytes": sum(s.bytes for s in self.segments) + (self.folder / database.NAME).stat().st_size,
             "segments": [s.facts() for s in self.segments],
         }
+
+
+def _by_size(searched: Iterable[Searched]) -> list[Searched]:
+    """Returns segments with the largest first."""
+    return sorted(searched, key=lambda each: -each.segment.size)

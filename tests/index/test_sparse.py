@@ -10,6 +10,7 @@ from plait.index import compiled, kernels, reference
 from plait.index.contract import LEXICAL_BASE
 from plait.index.impacts import idf, integer_weights, quantised, saturated, step_for
 from plait.index.postings import ROW_SHARE, WIDEST, invert
+from plait.index.segment import NO_FLOOR
 
 from .strategies import collections, dense_collections, forward_of, queries
 
@@ -44,7 +45,7 @@ def test_kernel_equals_reference_bit_for_bit(collection, query, k, some_dead, ra
     expected = reference.search(postings, *query, k, alive)
     if not postings.size:
         return
-    found = kernels.search(*postings, *query, k, alive, 1.0, ROOM)
+    found = kernels.search(*postings, *query, k, alive, 1.0, NO_FLOOR, ROOM)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
 
@@ -53,9 +54,18 @@ def test_kernel_equals_reference_bit_for_bit(collection, query, k, some_dead, ra
 def test_kernel_equals_reference_with_rows_blocks_and_ties(postings, query, k, dead, seed):
     alive = (np.random.default_rng(seed).random(postings.size) >= dead).astype(np.uint8) if dead else ALL
     expected = reference.search(postings, *query, k, alive)
-    found = kernels.search(*postings, *query, k, alive, 1.0, ROOM)
+    found = kernels.search(*postings, *query, k, alive, 1.0, NO_FLOOR, ROOM)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
+
+
+@given(dense_collections(), queries(), st.integers(1, 300), st.integers(0, 99))
+def test_a_floor_leaves_out_what_lies_below_it_and_nothing_else(postings, query, k, percent):
+    sums, documents = reference.search(postings, *query, k, ALL)
+    floor = np.uint32(np.percentile(sums, percent)) if sums.size else NO_FLOOR
+    found = kernels.search(*postings, *query, k, ALL, 1.0, floor, ROOM)
+    np.testing.assert_array_equal(found[0], sums[sums >= floor])
+    np.testing.assert_array_equal(found[1], documents[sums >= floor])
 
 
 @given(collections(), queries(), st.integers(1, 70))
@@ -120,7 +130,7 @@ def test_many_windows_and_a_threshold_that_skips_some():
         weights = integer_weights(rng.random(5))[0]
         for k in (1, 10, 100, 2999, 5000):
             expected = reference.search(postings, terms, weights, k, ALL)
-            found = kernels.search(*postings, terms, weights, k, ALL, 1.0, ROOM)
+            found = kernels.search(*postings, terms, weights, k, ALL, 1.0, NO_FLOOR, ROOM)
             np.testing.assert_array_equal(found[1], expected[1])
 
 
@@ -129,7 +139,10 @@ def test_equal_scores_are_settled_by_id_at_the_cutoff():
     ranks = np.random.default_rng(0).permutation(100).astype(np.uint32)
     postings = invert(forward, forward.values, ranks, 16)
     one = np.array([3], np.uint32), np.array([1], np.uint32)
-    for found in (reference.search(postings, *one, 7, ALL), kernels.search(*postings, *one, 7, ALL, 1.0, ROOM)):
+    for found in (
+        reference.search(postings, *one, 7, ALL),
+        kernels.search(*postings, *one, 7, ALL, 1.0, NO_FLOOR, ROOM),
+    ):
         assert ranks[found[1]].tolist() == [99, 98, 97, 96, 95, 94, 93]
 
 
@@ -137,7 +150,9 @@ def test_an_offset_beyond_its_window_stays_inside_the_accumulator():
     forward = forward_of([{1: 5}, {1: 6}, *[{2: 1}] * 10])
     postings = invert(forward, forward.values, np.arange(12).astype(np.uint32), 64)
     damaged = postings._replace(offsets=np.array([65535, 1], np.uint16))
-    sums, documents = kernels.search(*damaged, np.array([1], np.uint32), np.ones(1, np.uint32), 5, ALL, 1.0, ROOM)
+    sums, documents = kernels.search(
+        *damaged, np.array([1], np.uint32), np.ones(1, np.uint32), 5, ALL, 1.0, NO_FLOOR, ROOM
+    )
     assert documents.tolist() == [1]
     assert sums.tolist() == [6]
 
