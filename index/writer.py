@@ -324,7 +324,9 @@ class Writer:
         """Writes the buffer as a segment and inserts it into the open transaction."""
         if not self._documents:
             return
-        forward = stacked([side_by_side(parts, self._sparse_size(i)) for i, parts in enumerate(self._sparse)])
+        sizes = [parts[0].size if parts else self._dense[i].shape[0] for i, parts in enumerate(self._sparse)]
+        forward = stacked([side_by_side(parts, size) for parts, size in zip(self._sparse, sizes, strict=True)])
+        self._sparse = []  # so that memory holds it once
         vectors = np.concatenate(self._dense) if self._dense else None
         last = {document.id: i for i, document in enumerate(self._documents)}
         documents = self._documents
@@ -355,9 +357,6 @@ class Writer:
         database.insert_segment(self._connection, row._replace(checksum=written))
         self._documents, self._sparse, self._dense = [], [], []
         self._fresh += _shape(row)
-
-    def _sparse_size(self, batch: int) -> int:
-        return self._sparse[batch][0].size if self._sparse[batch] else self._dense[batch].shape[0]
 
 
 class _Undone:
