@@ -48,7 +48,7 @@ def check(index: Path, *, as_json: bool) -> bool:
         console.print_json({"index": str(index), **facts})
     else:
         for problem in report.problems:
-            console.out.print(f"{problem.where}: {problem.what}; {problem.advice}", soft_wrap=True, markup=False)
+            console.out.print(f"{problem.where}: {problem.what}; {problem.advice}", soft_wrap=True)
         read = f"{report.documents:,} documents and {report.files:,} files, {report.bytes / 1e6:,.1f} MB"
         verdict = f"{len(report.problems):,} problem(s)" if report.problems else "all as it was written"
         console.out.print(f"{index}: {read}: {verdict}", soft_wrap=True)

@@ -7,6 +7,7 @@ million rows takes 0.05 s whatever is asked, where an index that SQLite chose wr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .conditions import Condition
-from .contract import StoreError
+from .contract import CorruptError, StoreError
 from .fields import MOST_FIELDS, Field, Scalar, Value, check_field, shown, value_of
 
 SCHEMA = """
@@ -73,11 +74,19 @@ def stored(connection: sqlite3.Connection, field: Field) -> Iterator[tuple[int, 
 
     Raises:
         StoreError: a value does not fit the field's type.
+        CorruptError: a document's metadata cannot be read.
     """
     for position, id, metadata in connection.execute("SELECT position, id, metadata FROM document ORDER BY position"):
-        value = value_of(field, id, json.loads(metadata))
+        value = value_of(field, id, _metadata(id, metadata))
         if value is not None:
             yield position, value
+
+
+def _metadata(id: str, stored: str) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        if isinstance(found := json.loads(stored), dict):
+            return found
+    raise CorruptError(f"the metadata of the document {id!r} cannot be read; `plait check` tells more")
 
 
 def declare(connection: sqlite3.Connection, field: Field) -> None:
@@ -147,11 +156,11 @@ def damage(connection: sqlite3.Connection) -> Iterator[str]:
 def select(connection: sqlite3.Connection, condition: Condition) -> NDArray[np.int64]:
     """Returns the positions of the living documents that match, ascending.
 
-    They come as one text: reading them row by row would take twice as long, and would hold up other threads.
+    They come as one text, read in one go: row by row would take twice as long, and would hold up other threads.
     """
     sql = f"SELECT group_concat(position) FROM {condition.table} WHERE {condition.sql}"  # noqa: S608  # written by us
     (found,) = connection.execute(sql, condition.parameters).fetchone()
-    return np.sort(np.array(found.split(",") if found else [], np.int64))
+    return np.sort(np.fromstring(found or "", np.int64, sep=","))
 
 
 def _differ(kept: Iterable[object], expected: Iterable[object]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from . import attributes, database, files
 from .compiled import inverted, load_kernels
 from .contract import LEXICAL_BASE, CorruptError, Layout, StoreError
+from .opening import opened
 from .postings import Postings, impacts_of
 from .segment import Segment, folder_of
 
 AGAIN = "restore the index from a copy, or index the documents again"
-REWRITE = "add the documents again under the same ids, or restore the index from a copy"
+# Added again without being deleted it would be taken for unchanged: its digest is the one that was stored.
+REWRITE = "delete the document and add it again, or restore the index from a copy"
 DECLARE = "drop the field and declare it again (`plait fields`): it is then filled anew"
 COMPACT = "the documents are whole: `plait compact` writes the segment anew from its forward copy"
 
@@ -67,11 +70,23 @@ def check(folder: Path) -> Report:
     """
     database.check_is_index(folder)
     with database.explained(folder):
-        connection = database.open_reader(folder)
+        connection, held = _opened(folder)
+        # Bytes that are no text show by their document's digest, instead of ending the check.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         try:
             return _checked(folder, connection)
         finally:
             connection.close()
+            for segment in held:
+                segment.release()
+
+
+def _opened(folder: Path) -> tuple[sqlite3.Connection, list[Segment]]:
+    """Returns a connection, and every segment held, so that nobody removes it meanwhile; none where one is damaged."""
+    try:
+        return opened(folder, verify=False)
+    except StoreError:
+        return database.open_reader(folder), []
 
 
 def _checked(folder: Path, connection: sqlite3.Connection) -> Report:
@@ -111,11 +126,11 @@ def _database(folder: Path, connection: sqlite3.Connection) -> Iterator[Problem]
 
 def _texts(connection: sqlite3.Connection) -> tuple[int, list[str]]:
     """Returns how many documents there are, and the ids of those whose digest differs."""
-    count, hurt = 0, []
-    for row, expected in database.rows_with_digests(connection):
+    count, hurt = 0, list[str]()
+    for id, whole in database.ids_and_states(connection):
         count += 1
-        if row is None or database.digest(row) != expected:
-            hurt.append("?" if row is None else row.id)
+        if not whole:
+            hurt.append(id)
     return count, hurt
 
 

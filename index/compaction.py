@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import database, files
-from .contract import CorruptError, Layout
+from . import database, files, policy
+from .contract import CorruptError, Layout, StoreError
 from .database import SegmentRow
 from .dense import DENSE, DenseSegment, write_flat_parts
 from .postings import Forward
@@ -25,8 +25,6 @@ from .segment import Segment, folder_of, seal_segment, spans
 
 # Documents copied at a time.
 PART = 8_192
-# Postings of one segment, at most: cells point at them with 32 bits.
-MOST_POSTINGS = 2**32 - 1
 # Windows of one segment, at most: cells name them with 16 bits.
 MOST_WINDOWS = 2**16
 
@@ -95,7 +93,7 @@ def groups(rows: Sequence[SegmentRow], window: int) -> list[list[SegmentRow]]:
     documents = postings = 0
     for row in rows:
         documents, postings = documents + row.size - row.dead, postings + row.postings
-        if not found or documents > MOST_WINDOWS * window or postings > MOST_POSTINGS:
+        if not found or documents > MOST_WINDOWS * window or postings > policy.MOST_POSTINGS:
             found.append([])
             documents, postings = row.size - row.dead, row.postings
         found[-1].append(row)
@@ -116,7 +114,7 @@ def merge(
     layout: Layout,
     reorder: Reorder | None = None,
 ) -> None:
-    """Replaces segments by one that holds what lives in them, inside the transaction of a connection.
+    """Replaces segments by one, or as few as `groups` says, that hold what lives in them, inside a transaction.
 
     Args:
         index: the folder of the index.
@@ -127,7 +125,15 @@ def merge(
 
     Raises:
         CorruptError: a file of the old segments is damaged; every one is checked before it is copied.
+        StoreError: `reorder` returned no order.
     """
+    for group in groups(rows, layout.window):
+        _merge(index, group, connection, layout, reorder)
+
+
+def _merge(
+    index: Path, rows: Sequence[SegmentRow], connection: sqlite3.Connection, layout: Layout, reorder: Reorder | None
+) -> None:
     with ExitStack() as stack:
         segments: list[Segment] = []
         for row in rows:
@@ -172,7 +178,10 @@ def _reordered(folder: Path, chosen: Chosen, reorder: Reorder) -> Chosen:
     scratch = folder.with_name(f"{folder.name}.scratch")
     scratch.mkdir()
     try:
-        return chosen[reorder(_write_forward(scratch, chosen))]
+        order = reorder(_write_forward(scratch, chosen))
+        if not np.array_equal(np.sort(order), np.arange(chosen.size)):
+            raise StoreError(f"reorder is to return each of the rows 0 to {chosen.size - 1:,} once, in their new order")
+        return chosen[order]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import shutil
 import sqlite3
 import zlib
 from bisect import bisect_left, bisect_right
@@ -22,6 +24,10 @@ NAME = "plait.db"
 # SQLite's log of what was written begins anew when it is longer than this and nobody reads from it.
 LOG_BYTES = 16 << 20
 _APPLICATION = int.from_bytes(b"plit", "big")
+# With less room than this, an I/O error of SQLite's comes of a full disk: it shares memory with readers by a file.
+_ROOM = 1 << 20
+# What SQLite's messages say of a damaged file, and only of one.
+_DAMAGE = ("malformed", "not a database", "Could not decode")
 
 # Running totals and the next numbers to give out, so that no commit has to count: the last commit, living documents,
 # the sum of their lengths, the next position, the last segment's number.
@@ -108,11 +114,29 @@ def explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if "malformed" in str(error) or "not a database" in str(error):
+        if any(sign in str(error) for sign in _DAMAGE):
             raise CorruptError(f"{folder / NAME} is damaged: {error}") from error
-        raise StoreError(f"{folder}: {error}; what was committed before is untouched") from error
+        raise _failure(folder, error) from error
     except OSError as error:
-        raise StoreError(f"{folder}: {error}; what was committed before is untouched") from error
+        raise _failure(folder, error) from error
+
+
+def _failure(folder: Path, error: sqlite3.DatabaseError | OSError) -> StoreError:
+    said, kept = str(error), "what was committed before is untouched"
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    else:
+        full = "disk is full" in said or ("I/O error" in said and _free_bytes(folder) < _ROOM)
+    if full:
+        return StoreError(f"{folder}: the disk is full: {said}; {kept}; make room and try again")
+    return StoreError(f"{folder}: {said}; {kept}")
+
+
+def _free_bytes(folder: Path) -> float:
+    try:
+        return shutil.disk_usage(folder if folder.exists() else folder.parent).free
+    except OSError:
+        return float("inf")
 
 
 def create(folder: Path) -> None:
@@ -139,20 +163,27 @@ def check_is_index(folder: Path) -> None:
 
 def open_reader(folder: Path) -> sqlite3.Connection:
     """Returns a connection that is pinned to the newest commit and never blocks nor sees a later one."""
-    path = (folder / NAME).absolute().as_uri()
-    connection = sqlite3.connect(f"{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        return _pinned(folder, "mode=ro")
+    except sqlite3.OperationalError as error:  # the file by which a log is shared is not there and cannot be made
+        if _log_size(folder):  # without it the newest commits would lack, and nobody would know
+            raise StoreError(
+                f"the newest commits of {folder} are in {NAME}-wal, which can only be read where one may write beside "
+                f"it ({error}); open the index once where that is so, or make the folder writable"
+            ) from error
+        return _pinned(folder, "mode=ro&immutable=1")  # as on a read-only disk: nobody can write
+
+
+def _log_size(folder: Path) -> int:
+    log = folder / f"{NAME}-wal"
+    return log.stat().st_size if log.exists() else 0
+
+
+def _pinned(folder: Path, how: str) -> sqlite3.Connection:
+    uri = f"{(folder / NAME).absolute().as_uri()}?{how}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     try:
         _pin(connection, folder)
-    except sqlite3.OperationalError:  # a read-only disk: no shared memory file can be made, and nobody can write
-        connection.close()
-        connection = sqlite3.connect(
-            f"{path}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
-        )
-        try:
-            _pin(connection, folder)
-        except BaseException:
-            connection.close()
-            raise
     except BaseException:
         connection.close()
         raise
@@ -170,8 +201,8 @@ def _pin(connection: sqlite3.Connection, folder: Path) -> None:
             f"{folder} has index format {version}; this plait reads format {FORMAT}: "
             f"use the plait that made it, or index again"
         )
-    (expected,) = connection.execute("SELECT checksum FROM seal").fetchone()  # the first read fixes the snapshot
-    if _seal(connection) != expected:
+    sealed = connection.execute("SELECT checksum FROM seal").fetchone()
+    if sealed != (_seal(connection),):
         raise CorruptError(f"{folder / NAME} is damaged: its settings, counters or lists of segments were changed")
 
 
@@ -231,8 +262,7 @@ def shorten_log(connection: sqlite3.Connection, folder: Path) -> bool:
     SQLite begins the log anew when no connection reads from it. A reader that always opens the next snapshot before it
     closes the last would keep it growing; so it is to open one more after this.
     """
-    log = folder / f"{NAME}-wal"
-    if connection.in_transaction or not log.exists() or log.stat().st_size <= LOG_BYTES:
+    if connection.in_transaction or _log_size(folder) <= LOG_BYTES:
         return False
     _, written, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     return written == copied
@@ -274,8 +304,8 @@ def rows_at(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[in
     """
     found = {}
     for *values, expected in connection.execute(_DOCUMENTS_AT, (json.dumps(positions),)):
-        row = _row(values)
-        if row is None or digest(row) != expected:
+        row = _whole(values, expected)
+        if row is None:
             raise CorruptError(
                 f"{NAME} is damaged: the document {values[1]!r} does not match its digest; `plait check` tells more"
             )
@@ -283,36 +313,43 @@ def rows_at(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[in
     return found
 
 
-def rows_with_digests(connection: sqlite3.Connection) -> Iterator[tuple[Row | None, bytes]]:
-    """Yields every live document with the digest that was stored; None for one whose metadata cannot be read."""
+def ids_and_states(connection: sqlite3.Connection) -> Iterator[tuple[str, bool]]:
+    """Yields the id of every live document, and whether the document is what its digest says."""
     for *values, expected in connection.execute(_DOCUMENTS):
-        yield _row(values), expected
+        yield values[1], _whole(values, expected) is not None
 
 
-def _row(values: Sequence[Any]) -> Row | None:
-    row = Row(*values)
+def _whole(values: Sequence[Any], expected: bytes) -> Row | None:
+    """Returns a stored document, or None where it is not what its digest says."""
     try:
-        return row._replace(metadata=json.loads(str(row.metadata)))
-    except ValueError:
+        row = Row(*values)
+        row = row._replace(metadata=json.loads(row.metadata))  # type: ignore[arg-type]  # stored as text
+        return row if isinstance(row.metadata, dict) and digest(row) == expected else None
+    except (TypeError, ValueError):
         return None
+
+
+def _names(given: Iterable[str]) -> str:
+    """Returns names as one value for json_each, which reads a name up to a NUL; no stored name has one."""
+    return json.dumps([name for name in given if "\0" not in name])
 
 
 def positions_of(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, int]:
     """Returns the positions of live documents by id; unknown ids are left out."""
     sql = "SELECT id, position FROM document WHERE id IN (SELECT value FROM json_each(?))"
-    return dict(connection.execute(sql, (json.dumps(list(ids)),)))
+    return dict(connection.execute(sql, (_names(ids),)))
 
 
 def digests_of(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, bytes]:
     """Returns the stored digests of live documents by id."""
     sql = "SELECT id, digest FROM document WHERE id IN (SELECT value FROM json_each(?))"
-    return dict(connection.execute(sql, (json.dumps(list(ids)),)))
+    return dict(connection.execute(sql, (_names(ids),)))
 
 
 def passages_of(connection: sqlite3.Connection, parents: Iterable[str]) -> list[str]:
     """Returns the ids of the live passages of some parents."""
     sql = "SELECT id FROM document WHERE parent IN (SELECT value FROM json_each(?)) ORDER BY position"
-    return [identifier for (identifier,) in connection.execute(sql, (json.dumps(list(parents)),))]
+    return [identifier for (identifier,) in connection.execute(sql, (_names(parents),))]
 
 
 def all_ids(connection: sqlite3.Connection) -> Iterator[str]:
@@ -359,7 +396,13 @@ def bury(connection: sqlite3.Connection, positions: Iterable[int]) -> int:
 def insert_documents(
     connection: sqlite3.Connection, documents: Sequence[StoredDocument], lengths: Sequence[int]
 ) -> int:
-    """Inserts documents at new positions, in a row, and returns the first; one with a known id replaces the older."""
+    """Inserts documents at new positions, in a row, and returns the first; one with a known id replaces the older.
+
+    Raises:
+        StoreError: an id holds a NUL, or a value does not fit its field's type.
+    """
+    if bad := next((d.id for d in documents if "\0" in d.id or "\0" in (d.parent or "")), None):
+        raise StoreError(f"the id of the document {bad!r}, or of its parent, holds a NUL, by which none can be found")
     bury(connection, positions_of(connection, (d.id for d in documents)).values())
     first = _advance(connection, "position", len(documents))
     rows = (

@@ -57,7 +57,7 @@ def write_flat_parts(parts: Iterable[NDArray[np.float32]], size: int, dim: int, 
     with path.open("wb") as handle:
         handle.write(_flat_header(size, dim))
         for part in parts:
-            np.ascontiguousarray(part, np.dtype("<f4")).tofile(handle)
+            handle.write(np.ascontiguousarray(part, np.dtype("<f4")).data)
 
 
 def write_dense(

@@ -3,6 +3,12 @@
 The questions are sample queries, where the index was made with some, or else means of a few stored vectors. Stored
 vectors themselves are too easy: they lie where documents lie, and real queries do not. Means of three need as many
 lists of an IVF as titles do. A graph finds fewer of their neighbours than of those of titles: less is asked of it.
+
+Nothing made of stored vectors stands for queries about something else. On 530,000 passages in 1024 lists, questions of
+another domain need some 700 lists for a recall of .98; means of 2 to 16 passages, sums with signs, and passages with
+up to twice their length of noise all reach it with 182 or fewer. So "auto" takes a first stage that looks at all
+documents (`ann.TABLE`), whose loss is in the codes: there, means of three do ask for enough rows to score. Who names an
+IVF or a graph had better give sample queries.
 """
 
 from __future__ import annotations

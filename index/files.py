@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import zlib
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .contract import FORMAT, CorruptError, StoreError
 
@@ -53,12 +54,15 @@ def checksum(path: Path) -> str:
 
 def write_array(path: Path, values: NDArray[Any]) -> None:
     """Writes an array as .npy; it is never pickled."""
-    with path.open("wb") as handle:
-        np.lib.format.write_array(handle, np.ascontiguousarray(values), allow_pickle=False)
+    values = np.ascontiguousarray(values)
+    with Growing(path, values.shape, values.dtype) as growing:
+        growing.append(values)
 
 
 class Growing:
     """An .npy file that is written a part at a time, and whose shape is known from the start.
+
+    Python writes it: numpy's `tofile`, as FAISS, says nothing where the disk has no room for the last few bytes.
 
     Args:
         path: the file.
@@ -66,11 +70,11 @@ class Growing:
         dtype: of its values.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
-        self.dtype = dtype
-        self._missing = int(np.prod(shape))
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        self._missing = math.prod(shape)
         self._handle = path.open("wb")
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._handle, header)
 
     def append(self, values: NDArray[Any]) -> None:

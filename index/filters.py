@@ -15,7 +15,7 @@
     column      = a name, bare or in "double quotes", as it was declared; id, title and parent need no declaration
 
 Keywords are read in capitals or not. Truth has three values as in SQL: whatever is asked of a missing value is unknown,
-and only documents for which the whole is true match.
+and only documents for which the whole is true match. LIKE and ILIKE read a text with a NUL in it as far as that.
 """
 
 from __future__ import annotations

@@ -12,6 +12,10 @@ from .contract import LEXICAL_BASE, TERM_BASE, Layout, StoreError
 from .impacts import quantised
 from .postings import Forward
 
+# Terms of a strand, at most: both have their place among 2 ** 32.
+COLUMNS = {"learned": LEXICAL_BASE, "lexical": 2**32 - LEXICAL_BASE}
+LARGEST = float(np.finfo(np.float32).max)  # NaN is not below it either
+
 
 def check_vectors(sparse: Mapping[str, Any], dense: NDArray[np.float32] | None, count: int, dim: int) -> None:
     """Raises an error unless the vectors of `count` documents fit them and the index; see `Writer.add`.
@@ -19,37 +23,43 @@ def check_vectors(sparse: Mapping[str, Any], dense: NDArray[np.float32] | None, 
     Raises:
         StoreError: they do not.
     """
+    if not sparse and dense is None:
+        raise StoreError(f"{count} documents came without any vectors")
     for strand, rows in sparse.items():
         if strand not in TERM_BASE:
             raise StoreError(f"no sparse strand {strand!r}; there are: {', '.join(TERM_BASE)}")
         if rows.shape[0] != count:
             raise StoreError(f"{count} documents came with {rows.shape[0]} {strand} vectors")
-        if not np.isfinite(rows.data).all() or (rows.data < 0).any():
-            raise StoreError(f"{strand} vectors must be finite and not negative")
-        if strand == "learned" and rows.shape[1] > LEXICAL_BASE:
-            raise StoreError(f"learned vectors have {rows.shape[1]} columns; at most {LEXICAL_BASE} fit")
+        if not ((rows.data >= 0) & (rows.data <= LARGEST)).all():
+            raise StoreError(f"{strand} vectors must be finite and not negative, and fit into float32")
+        if rows.shape[1] > COLUMNS[strand]:
+            raise StoreError(f"{strand} vectors have {rows.shape[1]} columns; at most {COLUMNS[strand]} fit")
+    if dense is not None and dense.ndim != 2:
+        raise StoreError(f"dense vectors come as an array ({count}, {dim}), not {dense.shape}")
     found = 0 if dense is None else dense.shape[1]
     if found != dim:
         raise StoreError(f"dense vectors have {found} dimensions; the index was made for {dim}")
     if dense is not None and dense.shape[0] != count:
         raise StoreError(f"{count} documents came with {dense.shape[0]} dense vectors")
-    if dense is not None and not np.isfinite(dense).all():
-        raise StoreError("dense vectors hold NaN or infinite values")
+    if dense is not None and not (np.abs(dense) <= LARGEST).all():
+        raise StoreError("dense vectors hold NaN or infinite values, or some that are too large for float32")
 
 
 def forward_of(strand: str, rows: Any, literal: Any, layout: Layout) -> Forward:
     """Returns one strand's vectors as forward rows: counts stay counts, weights become steps."""
     from scipy.sparse import csr_matrix
 
-    kept: Any = csr_matrix(rows, dtype=np.float32, copy=True)
-    kept.sum_duplicates()
-    kept.eliminate_zeros()
+    kept: Any = csr_matrix(rows, dtype=np.float32)  # which shares its arrays with `rows` where it can
+    if not kept.has_canonical_format or not kept.data.all():
+        kept = kept.copy()
+        kept.sum_duplicates()
+        kept.eliminate_zeros()
     lexical = strand == "lexical"
     values = (
         np.clip(np.rint(kept.data), 1, 255).astype(np.uint8) if lexical else quantised(kept.data, layout.learned_scale)
     )
     lengths = np.asarray(kept.sum(axis=1)).ravel() if lexical else np.zeros(kept.shape[0])
-    terms = (kept.indices.astype(np.int64) + TERM_BASE[strand]).astype(np.uint32)
+    terms = kept.indices.astype(np.uint32) + np.uint32(TERM_BASE[strand])
     return Forward(kept.indptr.astype(np.int64), terms, values, _literal(kept, literal), lengths.astype(np.uint32))
 
 
@@ -81,6 +91,8 @@ def side_by_side(parts: list[Forward], count: int) -> Forward:
 
 def stacked(parts: list[Forward]) -> Forward:
     """Returns forward copies of different documents one below the other."""
+    if len(parts) == 1:
+        return parts[0]
     counts = np.concatenate([np.diff(p.starts) for p in parts])
     return Forward(
         np.concatenate([[0], np.cumsum(counts)]),

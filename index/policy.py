@@ -7,7 +7,7 @@ merged, which keeps the positions of segments apart. `plan` decides and touches 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 # So many segments of a tier become one: a search visits fewer than so many a tier, and a document is written again once
@@ -22,6 +22,8 @@ QUICK_DOCUMENTS, QUICK_POSTINGS = 16_384, 4_000_000
 # A commit that wrote a lot itself may also merge so many times as much: it takes longer by a constant factor, and a
 # tier of commits of its size is merged at once.
 PATIENCE = 10
+# Postings of one segment, at most: cells point at them with 32 bits.
+MOST_POSTINGS = 2**32 - 1
 # Larger merges wait for `compact`, except when there would be more segments than this: each has open files, and each
 # search visits each.
 MOST_SEGMENTS = 32
@@ -81,7 +83,7 @@ def plan(shapes: Sequence[Shape], fresh: Shape) -> list[range]:
     while (window := _window(sizes, fresh)) is not None:
         inside = slice(window.start, window.stop)
         groups[inside] = [range(groups[window.start].start, groups[window.stop - 1].stop)]
-        sizes[inside] = [_sum(sizes[inside])]
+        sizes[inside] = [_merged(sizes, window)]
     return [
         group
         for group, size in zip(groups, sizes, strict=True)
@@ -91,15 +93,16 @@ def plan(shapes: Sequence[Shape], fresh: Shape) -> list[range]:
 
 def _window(sizes: Sequence[Shape], fresh: Shape) -> range | None:
     """Returns the next segments to merge: a full tier that is quick; the cheapest where there are too many segments."""
-    full = list(_full(sizes))
+    full = [window for window in _full(sizes) if _merged(sizes, window).postings <= MOST_POSTINGS]
     for window in full:
-        if _sum(sizes[window.start : window.stop]).is_quick(fresh):
+        if _merged(sizes, window).is_quick(fresh):
             return window
     if len(sizes) <= MOST_SEGMENTS:
         return None
     # Without a full tier, as when large and small commits take turns: the least to write for each segment saved.
-    windows = full or [range(i, j) for i in range(len(sizes)) for j in range(i + 2, min(i + FANOUT, len(sizes)) + 1)]
-    return min(windows, key=lambda w: _sum(sizes[w.start : w.stop]).documents / (len(w) - 1))
+    few = [range(i, j) for i in range(len(sizes)) for j in range(i + 2, min(i + FANOUT, len(sizes)) + 1)]
+    windows = full or [window for window in few if _merged(sizes, window).postings <= MOST_POSTINGS]
+    return min(windows, key=lambda window: _merged(sizes, window).documents / (len(window) - 1), default=None)
 
 
 def _full(sizes: Sequence[Shape]) -> Iterator[range]:
@@ -116,5 +119,5 @@ def _full(sizes: Sequence[Shape]) -> Iterator[range]:
                 yield range(members[0], i + 1)
 
 
-def _sum(sizes: Iterable[Shape]) -> Shape:
-    return sum(sizes, Shape())
+def _merged(sizes: Sequence[Shape], window: range) -> Shape:
+    return sum(sizes[window.start : window.stop], Shape())

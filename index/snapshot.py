@@ -63,13 +63,13 @@ class Snapshot:
     """
 
     def __init__(self, folder: Path, *, verify: bool | None = None, older: Snapshot | None = None) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # files are opened later too, wherever the process works by then
         self._lock = threading.Lock()
         self._users, self._closed = 0, False
         self._searches = 0
         database.check_is_index(folder)
         with database.explained(folder):
-            self._connection, self.segments = opened(folder, verify, older.segments if older is not None else ())
+            self._connection, self.segments = opened(self.folder, verify, older.segments if older is not None else ())
             try:
                 self.settings = database.settings(self._connection)
                 self.layout = Layout(**self.settings["layout"])
@@ -80,7 +80,7 @@ class Snapshot:
                 self._end()
                 raise
         self._alive = [deleted.alive for deleted in self._deleted]
-        same = older is not None and older.commit == self.commit
+        same = older is not None and (older.commit, older.segments) == (self.commit, self.segments)
         self._selections = older._selections if older is not None and same else Selections()
 
     def close(self) -> None:
@@ -361,7 +361,9 @@ class Snapshot:
             answers = each.search(queries, k, exactness, floors)
             found.append((each.segment, answers))
             if exactness == 1:
-                floors = [max(f, sums[k - 1]) if sums.size >= k else f for f, (sums, _) in zip(floors, answers)]
+                floors = [
+                    max(f, sums[k - 1]) if sums.size >= k else f for f, (sums, _) in zip(floors, answers, strict=True)
+                ]
         return [self._joined([(each[i], segment) for segment, each in found], unit, k) for i, unit in enumerate(units)]
 
     def _joined(

@@ -56,9 +56,11 @@ class Writer:
         self, folder: Path, *, segment_documents: int = SEGMENT_DOCUMENTS, compaction: Compaction = "auto"
     ) -> None:
         check_compaction(compaction)
-        self.folder, self.segment_documents, self.compaction = folder, segment_documents, compaction
+        self.folder = folder.absolute()  # files are written later too, wherever the process works by then
+        self.segment_documents, self.compaction = segment_documents, compaction
         database.check_is_index(folder)
-        self._lock = FileLock(folder / "writer.lock", blocking=False)
+        # Not of a thread: a writer may be closed by another one than made it.
+        self._lock = FileLock(self.folder / "writer.lock", blocking=False, thread_local=False)
         with database.explained(folder):
             try:
                 self._lock.acquire()
@@ -321,7 +323,7 @@ class Writer:
         return out_of_order or manifest["average_length"] != tokens / documents
 
     def _flush(self) -> None:
-        """Writes the buffer as a segment and inserts it into the open transaction."""
+        """Writes the buffer as a segment, or several where windows would be too many, into the open transaction."""
         if not self._documents:
             return
         sizes = [parts[0].size if parts else self._dense[i].shape[0] for i, parts in enumerate(self._sparse)]
@@ -334,6 +336,17 @@ class Writer:
             keep = np.array(sorted(last.values()))
             documents = [documents[i] for i in keep.tolist()]
             forward, vectors = taken(forward, keep), None if vectors is None else vectors[keep]
+        most = compaction.MOST_WINDOWS * self.layout.window
+        for start in range(0, len(documents), most):
+            piece = slice(start, start + most)
+            part = forward if len(documents) <= most else taken(forward, np.arange(len(documents))[piece])
+            self._write(documents[piece], part, None if vectors is None else vectors[piece])
+        self._documents, self._dense = [], []
+
+    def _write(
+        self, documents: Sequence[StoredDocument], forward: Forward, vectors: NDArray[np.float32] | None
+    ) -> None:
+        """Writes documents as a segment and inserts both into the open transaction."""
         first = database.insert_documents(self._connection, documents, forward.lengths.tolist())
         row = database.SegmentRow(
             number=database.new_number(self._connection),
@@ -355,7 +368,6 @@ class Writer:
             layout=self.layout,
         )
         database.insert_segment(self._connection, row._replace(checksum=written))
-        self._documents, self._sparse, self._dense = [], [], []
         self._fresh += _shape(row)
 
 

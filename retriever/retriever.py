@@ -18,7 +18,7 @@ from ..index.writer import TIDIED, Compaction, check_compaction
 from . import search as searching
 from .documents import Document, IngestError
 from .encoders import Encoders, Given, made_with, remembered
-from .errors import QueryError
+from .errors import MismatchError, QueryError
 from .fusion import FUSIONS
 from .hits import Hit
 from .intake import as_document, chunks, fitting, unique
@@ -70,7 +70,7 @@ class Retriever:
         self.folder, self._snapshot, self._encoders, self._verify = folder, snapshot, encoders, verify
         self._compaction: Compaction = compaction
         self._writer: Writer | None = None
-        self._moving = threading.Lock()
+        self._moving, self._refreshing = threading.Lock(), threading.Lock()
         self._compiling: threading.Thread | None = None
 
     @classmethod
@@ -284,21 +284,29 @@ class Retriever:
             self._writer.rollback()
 
     def refresh(self) -> None:
-        """Moves searches on to the newest commit, whoever made it."""
-        older = self._snapshot
-        newer = Snapshot(self.folder, verify=self._verify, older=older)
-        with self._moving:
-            self._snapshot = newer
-        older.close()
+        """Moves searches on to the newest commit, whoever made it.
+
+        Raises:
+            MismatchError: the folder holds another index by now, made with other encoders.
+        """
+        with self._refreshing:  # two at once would follow one snapshot, and one of the new ones never be closed
+            older = self._snapshot
+            newer = Snapshot(older.folder, verify=self._verify, older=older)
+            if newer.settings["encoders"] != older.settings["encoders"]:
+                newer.close()
+                raise MismatchError(f"{self.folder} was made anew with other encoders; open it again")
+            with self._moving:
+                self._snapshot = newer
+            older.close()
 
     def close(self) -> None:
         """Lets go of the index; what is not committed is forgotten."""
         if self._compiling is not None:
             self._compiling.join()
+        self._snapshot.close()  # before the writer: who closes last empties SQLite's log, and a reader may not
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        self._snapshot.close()
 
     def __enter__(self) -> Retriever:
         return self
@@ -445,7 +453,7 @@ class Retriever:
 
     def _writing(self) -> Writer:
         if self._writer is None:
-            self._writer = Writer(self.folder, compaction=self._compaction)
+            self._writer = Writer(self._snapshot.folder, compaction=self._compaction)
         return self._writer
 
     def _move_on(self, writer: Writer, most: int | None = None) -> None:

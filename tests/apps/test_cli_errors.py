@@ -301,7 +301,7 @@ def test_another_format_version(plait, index):
         assert error(plait, *command) == (
             f"{index} has index format 99; this plait reads format 3: use the plait that made it, or index again"
         )
-    stamp(2)
+    stamp(3)
 
 
 def test_an_index_made_with_another_encoder(plait, index):

@@ -11,55 +11,86 @@ import sys
 import textwrap
 import time
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from plait.index import Snapshot, StoreError, Writer, files
+from plait.index import FilterError, Snapshot, StoreError, Writer, check, files
+from plait.retriever import Document
 
-from .making import DIM, add, made
+from .making import DIM, add, made, vectors
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 200
 
 # What the killed writer does, one commit after the other: every operation is known from its number.
-OPERATIONS = ("add", "add", "upsert", "delete", "add", "upsert", "compact", "add", "replace and delete", "reorder")
+OPERATIONS = (
+    *("add", "add", "upsert", "delete", "declare", "add", "upsert", "compact", "undeclare"),
+    *("add", "replace and delete", "swap fields", "reorder", "undeclare last"),
+)
+
+
+def actions(number):
+    """Returns what an operation does, in order: each a verb and its arguments."""
+    return {
+        "add": [("put", [f"{number}-{i}" for i in range(3)])],
+        "upsert": [("put", [f"{number - 1}-{i}" for i in range(2)])],
+        "delete": [("delete", [f"{number - 3}-0", f"{number - 8}-1", f"{number - 3}-2"])],
+        "replace and delete": [("put", [f"{number - 1}-1", f"{number}-0"]), ("delete", [f"{number - 5}-1"])],
+        "declare": [("declare", "year", "integer"), ("declare", "tags", "text[]")],
+        "undeclare": [("undeclare", "year")],
+        "swap fields": [("undeclare", "tags"), ("put", [f"{number - 2}-2"]), ("declare", "grade", "number")],
+        "undeclare last": [("undeclare", "grade")],
+        "compact": [("compact", None)],
+        "reorder": [("compact", lambda forward: np.random.default_rng(number).permutation(forward.size))],
+    }[OPERATIONS[number % len(OPERATIONS)]]
+
+
+def document(id, number):
+    """Returns a document as an operation writes it; one in three has neither year nor tags."""
+    given = {"grade": number / 8}
+    if not id.endswith("1"):
+        given |= {"year": 2000 + number, "tags": [f"t{number % 5}", id]}
+    return Document(id=id, text=f"{number} of {id}", metadata=given)
 
 
 def perform(writer, number):
     """Does one operation and leaves the commit to the caller."""
-    kind = OPERATIONS[number % len(OPERATIONS)]
-    if kind == "add":
-        add(writer, [f"{number}-{i}" for i in range(3)], seed=number, text=f"{number}")
-    elif kind == "upsert":
-        add(writer, [f"{number - 1}-{i}" for i in range(2)], seed=number, text=f"{number}")
-    elif kind == "delete":
-        writer.delete([f"{number - 3}-0", f"{number - 10}-1", f"{number - 3}-2"])
-    elif kind == "replace and delete":
-        add(writer, [f"{number - 1}-1", f"{number}-0"], seed=number, text=f"{number}")
-        writer.delete([f"{number - 4}-1"])
-    elif kind == "compact":
-        writer.compact(reorder=None)
-    else:
-        writer.compact(reorder=lambda forward: np.random.default_rng(number).permutation(forward.size))
+    for verb, *given in actions(number):
+        if verb == "put":
+            sparse, dense = vectors(number, len(given[0]))
+            writer.add([document(id, number) for id in given[0]], sparse, dense)
+        elif verb == "compact":
+            writer.compact(reorder=given[0])
+        else:
+            getattr(writer, verb)(*given)
 
 
-def texts_after(count):
-    """Returns the text of each document by id after so many operations."""
-    texts = {}
-    for number in range(count):
-        kind = OPERATIONS[number % len(OPERATIONS)]
-        if kind == "add":
-            texts |= {f"{number}-{i}": f"{number} of {number}-{i}" for i in range(3)}
-        elif kind == "upsert":
-            texts |= {f"{number - 1}-{i}": f"{number} of {number - 1}-{i}" for i in range(2)}
-        elif kind == "delete":
-            for gone in (f"{number - 3}-0", f"{number - 10}-1", f"{number - 3}-2"):
-                texts.pop(gone, None)
-        elif kind == "replace and delete":
-            texts |= {id: f"{number} of {id}" for id in (f"{number - 1}-1", f"{number}-0")}
-            texts.pop(f"{number - 4}-1", None)
-    return texts
+class State(NamedTuple):
+    """What an index holds: (text, metadata) by id, and the types of the declared fields by name."""
+
+    documents: dict
+    fields: dict
+
+
+@cache
+def state_after(count):
+    """Returns what an index holds after so many operations."""
+    if not count:
+        return State({}, {})
+    documents, fields = map(dict, state_after(count - 1))
+    for verb, *given in actions(count - 1):
+        if verb == "put":
+            documents |= {id: (document(id, count - 1).text, document(id, count - 1).metadata) for id in given[0]}
+        elif verb == "delete":
+            documents = {id: one for id, one in documents.items() if id not in given[0]}
+        elif verb == "declare":
+            fields[given[0]] = given[1]
+        elif verb == "undeclare":
+            del fields[given[0]]
+    return State(documents, fields)
 
 
 # Imports once, then starts a writer for each line it reads, and says when that one is dead.
@@ -110,7 +141,7 @@ class Victim:
         self.starter.stdin.write(f"{folder} {number}\n")
         pid = int(self.starter.stdout.readline().split()[1])
         said = []
-        for _ in range(random.randint(0, 4)):
+        for _ in range(random.randint(0, 3)):
             before = time.monotonic()
             said.append(self.starter.stdout.readline())
             self.pace = 0.8 * self.pace + 0.2 * (time.monotonic() - before)
@@ -126,20 +157,61 @@ class Victim:
             self.starter.stdin.close()
 
 
-def checked_texts(folder):
-    """Returns the text of each document in an index, after a full check of its files, totals and answers."""
-    with closing(Snapshot(folder, verify=True)) as snapshot:
+def checked(folder):
+    """Returns what an index holds, after a check of all that it says of itself, its totals and its answers."""
+    assert check(folder).problems == ()
+    with closing(Snapshot(folder)) as snapshot:
         found = snapshot.positions(list(snapshot.all_ids()))
         rows = snapshot.rows(list(found.values()))
         everything = snapshot.dense_search(np.ones(DIM, np.float32), 10_000)
         assert sorted(everything.positions.tolist()) == sorted(found.values())
+        fields = {field.name: field.type for field in snapshot.fields}
     with closing(sqlite3.connect(folder / "plait.db")) as connection:
         counters = dict(connection.execute("SELECT name, value FROM counter"))
         counted = connection.execute("SELECT count(*), coalesce(sum(length), 0) FROM document").fetchone()
         assert (counters["documents"], counters["tokens"]) == counted
         dead = connection.execute("SELECT coalesce(sum(dead), 0), coalesce(sum(size), 0) FROM segment").fetchone()
         assert dead[0] == connection.execute("SELECT count(*) FROM tombstone").fetchone()[0] == dead[1] - counted[0]
-    return {row.id: row.text for row in rows}
+    return State({row.id: (row.text, row.metadata) for row in rows}, fields)
+
+
+def check_columns(folder, state):
+    """Compares the filter columns, line by line, with what the declared fields make of the documents."""
+    expected, items = {}, set()
+    for id, (_, metadata) in state.documents.items():
+        values = {name: metadata[name] for name in state.fields if name in metadata}
+        lists = {name: value for name, value in values.items() if isinstance(value, list)}
+        expected[id] = {**values, **{name: len(value) for name, value in lists.items()}}
+        items |= {(id, name, item) for name, value in lists.items() for item in value}
+    with closing(sqlite3.connect(folder / "plait.db")) as connection:
+        names = {f"f{number}": name for number, name in connection.execute("SELECT number, name FROM field")}
+        table = connection.execute("SELECT document.id, attribute.* FROM attribute LEFT JOIN document USING (position)")
+        # What was undeclared leaves a column under its number, empty.
+        columns = [names.get(told[0], told[0]) for told in table.description[2:]]
+        kept = {id: {n: v for n, v in zip(columns, values, strict=True) if v is not None} for id, _, *values in table}
+        sql = "SELECT id, name, value FROM item LEFT JOIN document USING (position) LEFT JOIN field ON number = field"
+        assert (kept, set(connection.execute(sql))) == (expected, items)
+
+
+# A filter for each field, and which documents it lets through.
+FILTERS = {
+    "year": ("year IS NULL OR NOT year BETWEEN 2020 AND 2070", lambda found: not 2020 <= found.get("year", 0) <= 2070),
+    "tags": ("tags CONTAINS ANY ('t1', 't4')", lambda found: bool({"t1", "t4"} & set(found.get("tags", ())))),
+    "grade": ("grade > 3 AND grade <= 12.5", lambda found: 3 < found["grade"] <= 12.5),
+}
+
+
+def check_filters(folder, state):
+    """Asks for each field: those declared give exactly the documents they should, the others an error."""
+    with closing(Snapshot(folder)) as snapshot:
+        for name, (expression, fits) in FILTERS.items():
+            if name not in state.fields:
+                with pytest.raises(FilterError, match=f"there is no column '{name}'"):
+                    snapshot.select(expression)
+                continue
+            found = snapshot.dense_search(np.ones(DIM, np.float32), 10_000, within=snapshot.select(expression))
+            expected = {id for id, (_, metadata) in state.documents.items() if fits(metadata)}
+            assert set(snapshot.ids(found.positions)) == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="starts writers by forking")
@@ -150,10 +222,12 @@ def test_a_writer_killed_at_any_moment_loses_nothing_committed(tmp_path):
     with closing(Victim()) as victim:
         for _ in range(KILLS):
             acknowledged = victim.run_and_die(folder, done)
-            found = checked_texts(folder)
+            found = checked(folder)
             # Everything acknowledged is there; of what was under way, all or nothing.
-            assert found in (texts_after(acknowledged), texts_after(acknowledged + 1))
-            done = acknowledged if found == texts_after(acknowledged) else acknowledged + 1
+            assert found in (state_after(acknowledged), state_after(acknowledged + 1))
+            check_columns(folder, found)
+            check_filters(folder, found)
+            done = acknowledged if found == state_after(acknowledged) else acknowledged + 1
     assert done > 3 * len(OPERATIONS)  # every operation came through, and was often interrupted
     Writer(folder).close()
     with closing(Snapshot(folder)) as snapshot:
@@ -162,7 +236,7 @@ def test_a_writer_killed_at_any_moment_loses_nothing_committed(tmp_path):
 
 def committed(folder):
     """Returns the ids in an index, after a full check of its files."""
-    return set(checked_texts(folder))
+    return set(checked(folder).documents)
 
 
 @pytest.mark.parametrize("step", range(40))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from plait.index import Layout, Snapshot, StoreError, Writer, check, create
+from plait.index import CorruptError, Layout, Snapshot, StoreError, Writer, check, create, database
 
 from .making import DIM, add
 
@@ -134,6 +136,57 @@ def test_check_names_the_document_whose_text_was_changed(whole, tmp_path):
 
     (problem,) = broken(whole, tmp_path, rewrite)
     assert (problem.where, problem.what) == ("document 'a7'", "its text does not match its digest")
+
+
+@pytest.mark.parametrize(
+    ("sql", "fields"),
+    [
+        ("UPDATE document SET text = CAST(x'ff61' AS TEXT) WHERE id = 'a7'", 0),
+        ("UPDATE document SET title = x'61' WHERE id = 'a7'", 0),
+        ("UPDATE document SET metadata = '5' WHERE id = 'a7'", 1),
+        ("UPDATE document SET metadata = '{' WHERE id = 'a7'", 1),
+        ("UPDATE document SET metadata = CAST(x'ff' AS TEXT) WHERE id = 'a7'", 1),
+        ("UPDATE document SET metadata = '[]' WHERE id = 'a7'", 1),
+    ],
+)
+def test_whatever_is_wrong_with_a_document_it_is_named(whole, tmp_path, sql, fields):
+    def rewrite(folder):
+        with closing(Writer(folder)) as writer:
+            writer.declare("year", "integer")
+            writer.commit()
+        with closing(sqlite3.connect(folder / "plait.db")) as connection:
+            connection.execute(sql)
+            connection.commit()
+        with closing(Snapshot(folder)) as snapshot, pytest.raises(CorruptError):
+            snapshot.rows([snapshot.positions(["a7"])["a7"]])
+
+    problems = broken(whole, tmp_path, rewrite)
+    assert problems[-1].where == "document 'a7'"
+    assert [problem.what for problem in problems[:-1]] == ["the field 'year' differs from the documents' metadata"] * (
+        fields
+    )
+
+
+def test_fields_are_not_declared_over_metadata_that_cannot_be_read(whole, tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(whole, folder)
+    with closing(sqlite3.connect(folder / "plait.db")) as connection:
+        connection.execute("UPDATE document SET metadata = '5' WHERE id = 'a7'")
+        connection.commit()
+    with closing(Writer(folder)) as writer, pytest.raises(CorruptError, match="the metadata of the document 'a7'"):
+        writer.declare("year", "integer")
+
+
+def test_check_finds_nothing_where_a_writer_merges_meanwhile(whole, tmp_path, monkeypatch):
+    real = database.ids_and_states
+
+    def merged(connection):
+        with closing(Writer(tmp_path / "broken")) as writer:
+            assert writer.compact() == 2
+        return real(connection)
+
+    monkeypatch.setattr(database, "ids_and_states", merged)
+    assert broken(whole, tmp_path, lambda folder: None) == ()
 
 
 def test_reading_a_changed_text_is_an_error(whole, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -494,6 +495,19 @@ def test_a_selection_of_another_snapshot_is_refused(folder):
             ):
                 with pytest.raises(StoreError, match="this selection was made by another snapshot; select again"):
                     search(old.select("TRUE"))
+
+
+def test_selections_do_not_outlive_the_index_they_were_made_for(folder):
+    made(folder, count=60)
+    with closing(Snapshot(folder)) as old:
+        assert old.select("TRUE").count == 60
+        shutil.rmtree(folder)
+        made(folder, count=20)
+        with closing(Snapshot(folder, older=old)) as new:
+            assert new.commit == old.commit
+            assert new.select("TRUE").count == 20
+            with pytest.raises(StoreError, match="made by another snapshot"):
+                new.dense_search(np.ones(DIM, np.float32), 3, within=old.select("TRUE"))
 
 
 def test_threads_get_the_same_answers(folder):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
-from plait.index import CorruptError, Layout, LockedError, Snapshot, StoreError, Writer, create, database
+from plait.index import CorruptError, Layout, LockedError, Snapshot, StoreError, Writer, compaction, create, database
 from plait.index.contract import LEXICAL_BASE
 from scipy.sparse import csr_matrix
 
@@ -261,8 +264,13 @@ def test_a_second_writer_is_refused_and_the_next_one_is_not(folder):
             "2 documents came with 1 learned vectors",
         ),
         ({}, np.ones((2, 3)), "dense vectors have 3 dimensions; the index was made for 4"),
-        ({}, None, "dense vectors have 0 dimensions"),
+        ({}, None, "2 documents came without any vectors"),
+        ({"lexical": csr_matrix((2, 3))}, None, "dense vectors have 0 dimensions"),
         ({}, np.full((2, DIM), np.nan), "dense vectors hold NaN"),
+        ({}, np.full((2, DIM), 1e300), "too large for float32"),
+        ({}, np.ones(DIM), r"as an array \(2, 4\), not \(4,\)"),
+        ({"learned": csr_matrix([[1e300], [0]])}, np.ones((2, DIM)), "fit into float32"),
+        ({"lexical": csr_matrix((2, 2**32 - 2**20 + 1))}, np.ones((2, DIM)), "at most 4293918720 fit"),
         ({"learned": csr_matrix([[-1.0], [0]])}, np.ones((2, DIM)), "learned vectors must be finite and not negative"),
         ({"lexical": csr_matrix([[np.inf], [0]])}, np.ones((2, DIM)), "lexical vectors must be finite"),
         ({"fuzzy": csr_matrix((2, 1))}, np.ones((2, DIM)), "no sparse strand 'fuzzy'; there are: lexical, learned"),
@@ -273,7 +281,7 @@ def test_vectors_that_do_not_fit_are_refused(folder, sparse, dense, text):
     made(folder, ["a"])
     writer = Writer(folder)
     with pytest.raises(StoreError, match=text):
-        writer.add(documents(["x", "y"]), sparse, None if dense is None else dense.astype(np.float32))
+        writer.add(documents(["x", "y"]), sparse, dense)
     writer.close()
     assert ids_in(folder) == ["a"]
 
@@ -352,6 +360,53 @@ def test_a_read_only_copy_can_be_searched(folder):
     assert ids_in(folder) == ["a", "b"]
 
 
+def test_a_log_without_its_shared_memory_is_read_all_the_same(folder, tmp_path):
+    made(folder, ["a"])
+    copy = tmp_path / "copy"
+    with closing(Writer(folder)) as writer:
+        add(writer, ["b"])
+        writer.commit()
+        shutil.copytree(folder, copy)  # the newest commit is in the log alone
+    (copy / "plait.db-shm").unlink()
+    assert ids_in(copy) == ["a", "b"]
+
+
+def test_a_log_that_cannot_be_read_is_an_error(folder, tmp_path):
+    made(folder, ["a"])
+    copy = tmp_path / "copy"
+    with closing(Writer(folder)) as writer:
+        add(writer, ["b"])
+        writer.commit()
+        shutil.copytree(folder, copy)
+    (copy / "plait.db-shm").unlink()
+    (copy / "plait.db-shm").symlink_to(tmp_path / "nowhere" / "at all")  # as where nobody may write
+    with pytest.raises(StoreError, match=r"newest commits .* are in plait\.db-wal"):
+        ids_in(copy)
+
+
+def test_a_name_with_a_nul_is_nobodys(folder):
+    made(folder, ["a"])
+    with closing(Snapshot(folder)) as snapshot:
+        assert snapshot.positions(["a\0b", "a"]) == {"a": 0}
+        assert snapshot.passages("a\0b") == []
+    with closing(Writer(folder)) as writer:
+        assert writer.delete(["a\0b"]) == 0
+        add(writer, ["b\0"])
+        with pytest.raises(StoreError, match=r"the document 'b\\x00', or of its parent, holds a NUL"):
+            writer.commit()
+    assert ids_in(folder) == ["a"]
+
+
+def test_a_snapshot_can_be_asked_while_its_ids_are_gone_through(folder):
+    made(folder, ["a", "b"])
+    with closing(Snapshot(folder)) as snapshot:
+        ids = snapshot.all_ids()
+        assert next(ids) == "a"
+        assert snapshot._lock.acquire(blocking=False)
+        snapshot._lock.release()
+        assert list(ids) == ["b"]
+
+
 def test_a_writer_removes_what_a_crash_left(folder):
     made(folder, ["a"])
     orphan = folder / "segments" / "000777"
@@ -360,3 +415,40 @@ def test_a_writer_removes_what_a_crash_left(folder):
     assert ids_in(folder) == ["a"]
     Writer(folder).close()
     assert not orphan.exists()
+
+
+def test_a_writer_may_be_closed_by_another_thread(folder):
+    writer = Writer(made(folder, ["a"]))
+    closing_it = threading.Thread(target=writer.close)
+    closing_it.start()
+    closing_it.join()
+    Writer(folder).close()
+
+
+def test_a_writer_keeps_to_its_folder_when_the_process_moves(folder, monkeypatch, tmp_path):
+    made(folder, ["a"])
+    monkeypatch.chdir(folder.parent)
+    writer = Writer(Path(folder.name))
+    add(writer, ["b"], seed=1)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    writer.commit()
+    writer.close()
+    assert ids_in(folder) == ["a", "b"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_more_documents_than_a_segment_has_windows_for_become_several_segments(folder, monkeypatch):
+    monkeypatch.setattr(compaction, "MOST_WINDOWS", 2)
+    ids = [f"{i:03}" for i in range(70)]
+    made(folder, ids)  # windows of 16
+    with closing(Snapshot(folder)) as snapshot:
+        assert [segment.size for segment in snapshot.segments] == [32, 32, 6]
+        assert list(snapshot.all_ids()) == ids
+        sparse, dense = vectors(0, len(ids))
+        scores = snapshot.dense_scores(dense[40], np.arange(70))
+        np.testing.assert_allclose(scores, dense @ dense[40], rtol=1e-5)
+        row = sparse["learned"][40]
+        terms = snapshot.terms("learned", np.sort(row.indices))
+        impacts = snapshot.sparse_impacts(terms, np.array([40]))
+        assert (impacts > 0).all()

@@ -345,12 +345,40 @@ def test_deleted_documents_are_counted_in_one_way_or_the_other(folder, monkeypat
 
 def test_a_merge_never_makes_a_segment_too_large_for_its_format(folder, monkeypatch):
     made(folder, *[[f"{batch}-{i}" for i in range(4)] for batch in range(5)])
-    monkeypatch.setattr("plait.index.compaction.MOST_POSTINGS", 450)
+    monkeypatch.setattr("plait.index.policy.MOST_POSTINGS", 450)
     with closing(Writer(folder)) as writer:
         writer.compact()
     with closing(Snapshot(folder)) as snapshot:
         assert [segment.size for segment in snapshot.segments] == [8, 8, 4]
         assert all(segment.row.postings <= 450 for segment in snapshot.segments)
+
+
+def test_what_merges_by_itself_never_becomes_too_large_either(folder, monkeypatch):
+    monkeypatch.setattr(policy, "MOST_POSTINGS", 450)
+    monkeypatch.setattr(policy, "FANOUT", 2)
+    made(folder, *[[f"{batch}-{i}" for i in range(4)] for batch in range(5)])
+    with closing(Snapshot(folder)) as snapshot:
+        assert [segment.size for segment in snapshot.segments] == [8, 8, 4]
+
+
+def test_windows_of_a_merged_segment_can_be_counted(folder, monkeypatch):
+    monkeypatch.setattr("plait.index.compaction.MOST_WINDOWS", 2)
+    monkeypatch.setattr(policy, "FANOUT", 3)
+    with closing(started(folder)) as writer:
+        for batch in range(3):
+            put(writer, {f"{batch}-{i}": i for i in range(4)})
+            writer.commit()
+    with closing(Snapshot(folder)) as snapshot:
+        assert [segment.size for segment in snapshot.segments] == [8, 4]
+
+
+@pytest.mark.parametrize("order", [[0, 1], [0, 0, 1], [0, 1, 3], [1, 2, 0, 2]])
+def test_an_order_that_loses_documents_is_refused(folder, order):
+    made(folder, ["a", "b"], ["c"])
+    with closing(Writer(folder)) as writer, pytest.raises(StoreError, match="each of the rows 0 to 2 once"):
+        writer.compact(reorder=lambda _: np.array(order))
+    with closing(Snapshot(folder)) as snapshot:
+        assert [segment.size for segment in snapshot.segments] == [2, 1]
 
 
 def test_an_unknown_way_of_compaction_is_refused(folder):
@@ -606,7 +634,8 @@ def test_a_commit_stands_when_the_merge_after_it_fails(folder, monkeypatch):
     made(folder, ["a"], ["b"])
     with closing(Writer(folder)) as writer:
         with monkeypatch.context() as failing:
-            failing.setattr(files, "Growing", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            full = OSError(28, "No space left on device")
+            failing.setattr("plait.index.compaction._append", lambda *_: (_ for _ in ()).throw(full))
             add(writer, ["c"], seed=5)
             writer.commit()
         assert segments_in(folder) == ["000001", "000002", "000003"]

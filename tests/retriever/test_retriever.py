@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plait.encoders.contract import Identity
-from plait.index import LockedError, StoreError, database
+from plait.index import LockedError, Snapshot, StoreError, database
 from plait.retriever import Document, IngestError, MismatchError, PlaitError, QueryError, Retriever
 
 WORDS = ["bee", "honey", "winter", "snow", "garden", "flower", "rain", "summer", "tree", "leaf", "river", "stone"]
@@ -243,6 +244,28 @@ def test_readers_see_new_commits_after_refresh(retriever, small_encoders):
         assert "zz" in reader
 
 
+def test_an_index_made_anew_with_other_encoders_is_not_moved_to(retriever, small_encoders):
+    with Retriever.open(retriever.folder, **small_encoders) as reader:
+        found = reader.search("bee honey", 5)
+        retriever.close()
+        shutil.rmtree(retriever.folder)
+        Retriever.create(retriever.folder, strands="lexical").close()
+        with pytest.raises(MismatchError, match="was made anew with other encoders; open it again"):
+            reader.refresh()
+        assert reader.search("bee honey", 5) == found
+
+
+def test_the_process_may_work_in_another_folder_later(retriever, small_encoders, monkeypatch):
+    retriever.close()
+    monkeypatch.chdir(retriever.folder.parent)
+    with Retriever.open(retriever.folder.name, **small_encoders) as moved:
+        monkeypatch.chdir("/")
+        assert len(moved.search("bee honey", 5)) == 5
+        moved.add([Document(id="zz", text="bee bee bee")])
+        moved.commit()
+        assert moved.search("bee", 5, strands="lexical")[0].id == "zz"
+
+
 def test_searches_from_threads_agree(retriever):
     expected = retriever.search("bee honey", 20)
     answers = []
@@ -275,6 +298,24 @@ def test_searches_go_on_while_commits_move_the_snapshot(retriever):
         thread.join()
     assert errors == []
     assert set(answered) == {5}
+
+
+def test_refreshes_at_the_same_time_lose_no_snapshot(retriever, monkeypatch):
+    opened = []
+
+    class Known(Snapshot):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            opened.append(self)
+
+    monkeypatch.setattr("plait.retriever.retriever.Snapshot", Known)
+    threads = [threading.Thread(target=lambda: [retriever.refresh() for _ in range(10)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 40
+    assert [snapshot for snapshot in opened if not snapshot._closed] == [retriever._snapshot]
 
 
 def test_compacting_keeps_the_answers_and_removes_what_was_deleted(retriever, small_encoders):
