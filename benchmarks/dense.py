@@ -369,7 +369,8 @@ def _notes(measured: _Measured, args: argparse.Namespace) -> list[str]:
         f"{RECALL} on {measured.tuned_on}, or with the largest that was tried. IVF has about as many lists as the "
         "square root of the documents.",
         "`passages` are held-out vectors; `titles` the first words of their titles, or of their texts, encoded as "
-        "queries; other queries are named by their file. Recall counts every hit that scores as much as the k-th neighbour.",
+        "queries; other queries are named by their file. Recall counts every hit that scores as much as the k-th "
+        "neighbour.",
         f"One thread; contestants take turns; each query's median of {args.repeats} rounds. Latency is that of a "
         "Python call for one query. Peak memory is that of the building process, the input included "
         f"({measured.vectors.nbytes / 1e6:,.0f} MB, mapped).",
