@@ -137,11 +137,15 @@ def delete_command(
 
 
 @app.command("compact")
-def compact_command(index: IndexArgument, as_json: JsonFlag = False) -> None:
+def compact_command(
+    index: IndexArgument,
+    anew: Annotated[bool, typer.Option("--anew", help="Write a compact index anew, too, as a repair.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Merge an index into one segment: faster to search, and what was deleted takes no room."""
     from .upkeep import compact
 
-    compact(index, as_json=as_json)
+    compact(index, anew=anew, as_json=as_json)
 
 
 @app.command("check")

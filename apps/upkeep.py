@@ -18,11 +18,11 @@ PAYS = 8
 MANY = 500_000
 
 
-def compact(index: Path, *, as_json: bool) -> None:
+def compact(index: Path, *, anew: bool, as_json: bool) -> None:
     """Merges the segments of an index, without its encoders, and says what came of it."""
     before = _facts(index)
     with closing(Writer(index)) as writer:
-        merged = writer.compact()
+        merged = writer.compact(anew=anew)
     after = _facts(index)
     facts = {
         "index": str(index), "merged": merged, "segments": len(after["segments"]), "documents": after["documents"],

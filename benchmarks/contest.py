@@ -101,9 +101,9 @@ class Collection:
 
     def best_scores(self, form: str) -> NDArray[np.int64]:
         """Returns the oracle's best scores, int64 (queries, largest k), descending, 0 where fewer documents match."""
-        path = self.folder / f"{form}.npy"
-        if not path.exists():
-            np.save(path, best_scores(load(self.documents), load(self.queries(form)), max(KS)))
+        path, queries = self.folder / f"{form}.npy", load(self.queries(form))
+        if not path.exists() or len(np.load(path, mmap_mode="r")) != queries.size:
+            np.save(path, best_scores(load(self.documents), queries, max(KS)))
         return np.load(path)
 
 

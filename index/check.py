@@ -21,7 +21,7 @@ AGAIN = "restore the index from a copy, or index the documents again"
 # Added again without being deleted it would be taken for unchanged: its digest is the one that was stored.
 REWRITE = "delete the document and add it again, or restore the index from a copy"
 DECLARE = "drop the field and declare it again (`plait fields`): it is then filled anew"
-COMPACT = "the documents are whole: `plait compact` writes the segment anew from its forward copy"
+COMPACT = "the documents are whole: `plait compact --anew` writes the segment anew from its forward copy"
 
 
 @dataclass(frozen=True)

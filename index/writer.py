@@ -204,7 +204,13 @@ class Writer:
                 self._merge_as_planned(fresh)
         self.tidy(most=TIDIED)
 
-    def compact(self, *, everything: bool = True, reorder: Reorder | Literal["similar"] | None = "similar") -> int:
+    def compact(
+        self,
+        *,
+        everything: bool = True,
+        reorder: Reorder | Literal["similar"] | None = "similar",
+        anew: bool = False,
+    ) -> int:
         """Commits, merges segments, forgets what was deleted, and refreshes the average length that BM25 uses.
 
         Documents keep their positions; readers keep what they see. Room on the disk is needed for the new segment
@@ -215,6 +221,7 @@ class Writer:
                 merge, had it the time.
             reorder: "similar" puts similar documents next to one another (see `reorder.reorder`), which makes searches
                 faster; a function gives the order of the rows of a new segment from its forward copy; None leaves it.
+            anew: write segments anew that are compact already, too: what `check` found wrong is then made again.
 
         Returns:
             How many segments were merged, or written anew.
@@ -227,7 +234,7 @@ class Writer:
         order = partial(similar, window=self.layout.window) if reorder == "similar" else reorder
         if everything:
             groups = compaction.groups(database.segments(self._connection), self.layout.window)
-            done = self._merge([g for g in groups if self._is_loose(g, order)], order)
+            done = self._merge([g for g in groups if anew or self._is_loose(g, order)], order)
         else:
             done = self._merge_as_planned(UNHURRIED, order)
         self.tidy()
