@@ -36,10 +36,13 @@ class Process:
         python: that has its package.
         core: where it runs.
         log: file that takes what it prints.
+
+    Attributes:
+        resident: its resident bytes, when it last said so.
     """
 
     def __init__(self, name: str, python: str, core: int, log: Path) -> None:
-        self.name = name
+        self.name, self.resident = name, 0
         command, here, pipe = [python, "-m", "engines", name, str(core)], Path(__file__).parent, subprocess.PIPE
         with log.open("a") as sink:
             self._process = subprocess.Popen(command, cwd=here, stdin=pipe, stdout=pipe, stderr=sink, text=True)
@@ -61,6 +64,7 @@ class Process:
         answer = json.loads(line) if line else {"error": f"its process ended with status {self._process.wait()}"}
         if "error" in answer:
             raise EngineError(answer["error"].splitlines()[0])
+        self.resident = answer.get("resident", self.resident)
         return answer
 
     def close(self) -> None:
@@ -184,6 +188,8 @@ def held(collection: Collection, names: Sequence[str], forms: Sequence[str], set
                 if k <= collection.size:
                     cells.append(_cell(collection, opened, form, k, setup, failed))
                     _say(f"{collection.name}, {form}, k={k}", cells[-1])
+        for name, process in opened.items():
+            builds[name]["searched"] = process.resident
     finally:
         for process in opened.values():
             process.close()
@@ -248,6 +254,9 @@ def _cell(
     columns = {
         column: {"engine": chosen[column][0], **chosen[column][1], **_figures(each)} for column, each in seconds.items()
     }
+    for each in columns.values():
+        if each["engine"].startswith("plait"):
+            each["touched"] = opened[each["engine"]].ask(do="touched", queries=judge.path, k=k)["share"]
     return {"form": form, "k": k, "queries": judge.queries.size, **judge.facts, "columns": columns, "sweeps": sweeps}
 
 

@@ -79,6 +79,11 @@ def _ours(cell: Mapping[str, Any]) -> float | None:
     return next((cell["columns"][name]["mean"] for name in OURS if name in cell["columns"]), None)
 
 
+def _reordered(cell: Mapping[str, Any]) -> float | None:
+    """Returns plait's mean milliseconds in a cell, with reordered documents where both were measured."""
+    return next((cell["columns"][name]["mean"] for name in reversed(OURS) if name in cell["columns"]), None)
+
+
 def _is_exact_peer(column: Mapping[str, Any]) -> bool:
     """Returns whether a column counts as an exact peer: one that is published as a package, and found everything."""
     engine = TABLE[column["engine"]]
@@ -115,7 +120,7 @@ def _growth_checks(found: Found) -> Iterator[common.Check]:
     small, large = ({(c["form"], c["k"]): c for c in grown[at]["cells"]} for at in (0, -1))
     sizes = f"{grown[0]['documents']:,} to {grown[-1]['documents']:,} documents"
     for key, cell in large.items():
-        after, before = _ours(cell), _ours(small.get(key, {"columns": {}}))
+        after, before = _reordered(cell), _reordered(small.get(key, {"columns": {}}))
         if before and after:
             what = f"{sizes}, {_terms(cell)}, k={key[1]}: growth"
             yield common.Check(what, after / before, GROWTH, "x", digits=2)
@@ -126,6 +131,7 @@ def _growth_checks(found: Found) -> Iterator[common.Check]:
 
 def _tables(found: Found) -> Iterator[common.Table]:
     yield _overview(found)
+    yield _touched(found)
     for contest in found:
         yield _builds(contest)
         yield from (_cell_table(contest, cell) for cell in contest["cells"])
@@ -141,6 +147,21 @@ def _overview(found: Found) -> common.Table:
     return common.Table("Mean milliseconds a query", ("", *names), rows)
 
 
+def _touched(found: Found) -> common.Table:
+    """Returns the share of postings that plait looks at, by collection, as documents came and reordered."""
+    cells = [(contest, cell) for contest in found for cell in contest["cells"]]
+    names = [name for name in OURS if any(name in cell["columns"] for _, cell in cells)]
+    rows = [
+        (f"{_named(contest)}, {_terms(cell)}, k={cell['k']}", *(_share(cell["columns"].get(name)) for name in names))
+        for contest, cell in cells
+    ]
+    return common.Table("Share of the postings that lie in windows that are looked at", ("", *names), rows)
+
+
+def _share(column: Mapping[str, Any] | None) -> str:
+    return f"{column['touched']:.1%}" if column and "touched" in column else ""
+
+
 def _mean(column: Mapping[str, Any] | None) -> str:
     if column is None:
         return ""
@@ -150,7 +171,16 @@ def _mean(column: Mapping[str, Any] | None) -> str:
 
 def _builds(contest: Mapping[str, Any]) -> common.Table:
     rows = [_build_row(name, facts, contest["postings"]) for name, facts in contest["builds"].items()]
-    columns = ("", "build, s", "index, MiB", "bytes a posting", "memory that building adds, MiB", "opened, MiB", "")
+    columns = (
+        "",
+        "build, s",
+        "index, MiB",
+        "bytes a posting",
+        "memory that building adds, MiB",
+        "opened, MiB",
+        "searched, MiB",
+        "",
+    )
     return common.Table(f"{_named(contest)}: {contest['postings']:,} postings, indexes", columns, rows)
 
 
@@ -162,6 +192,7 @@ def _build_row(name: str, facts: Mapping[str, Any], postings: int) -> tuple[str,
         f"{facts['bytes'] / max(1, postings):.2f}",
         _mebibytes(facts["peak"] - facts["before"]),
         _mebibytes(facts.get("resident", 0)),
+        _mebibytes(facts.get("searched", 0)),
         ", ".join(f"{key} {value}" for key, value in facts.get("facts", {}).items()),
     )
 
@@ -216,7 +247,8 @@ def _notes(args: argparse.Namespace, found: Found, absent: Sequence[str], drawn:
         "the rounds counts.",
         "Building is timed with one thread, from arrays that are mapped from files to an index on disk; memory is the "
         "largest resident set while building, input pages that were read included, less that of the process before. "
-        "`kept` indexes were built before.",
+        "`kept` indexes were built before. Opened and searched: the resident set then, mapped pages that were read "
+        "included.",
         *(TABLE[name].about for name in taking_part),
         *([f"Absent: {', '.join(absent)}."] if absent else []),
         *(f"Failed: {each}." for each in failed),

@@ -5,9 +5,10 @@ Reads one JSON request a line on stdin and answers each with one JSON line on st
     {"do": "build", "documents": FOLDER, "index": FOLDER}  -> {"seconds", "bytes", "before", "peak"}
     {"do": "open", "index": FOLDER}                        -> {"facts", "resident"}
     {"do": "search", "queries": FOLDER, "k", "settings", "out": FILE or null}
-                                                           -> {"seconds": one a query}; the documents into FILE
+                                                           -> {"seconds": one a query, "resident"}; documents in FILE
+    {"do": "touched", "queries": FOLDER, "k"}              -> {"share"}: of plait only
 
-`before` and `peak` are the process's resident bytes before building and at most while building.
+`before`, `peak` and `resident` are the process's resident bytes before building, at most while building, and now.
 """
 
 from __future__ import annotations
@@ -61,7 +62,11 @@ class Worker:
         gc.disable()
         seconds = [self._timed(call) for call in calls] if out is None else self._kept(calls, k, Path(out))
         gc.enable()
-        return {"seconds": seconds}
+        return {"seconds": seconds, "resident": _status("VmRSS")}
+
+    def touched(self, queries: str, k: int) -> dict[str, Any]:
+        """Returns the share of the queries' postings that is looked at."""
+        return {"share": self.adapter.touched(load(Path(queries)), k)}
 
     def _timed(self, call: Callable[[], Any]) -> float:
         began = time.perf_counter()
