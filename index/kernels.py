@@ -79,19 +79,31 @@ def _reaching(typing, values, start, least):
 
 
 @intrinsic
-def _add_block(typing, sums, to, rows, start, weight):
-    """Adds weight x rows[start : start + 64] to sums[to : to + 64]. The caller sees to it that both are there."""
+def _add_rows(typing, sums, to, rows, stride, held, weights, count):
+    """Adds weights[j] x rows[held[j] * stride + to :] to the 64 sums from `to`, for each j below `count`.
+
+    The sums stay in registers meanwhile. The caller sees to it that all is there.
+    """
 
     def code(context, builder, signature, arguments):
         address, wide = _block(context, builder, signature.args[0], *arguments[:2])
-        source, _ = _block(context, builder, signature.args[2], *arguments[2:4])
-        sums, values = builder.load(address), builder.load(source)
-        sums.align, values.align = 4, 1
-        added = builder.mul(builder.zext(values, wide), _every(builder, arguments[4]))
-        builder.store(builder.add(sums, added), address).align = 4
+        before = builder.load(address)
+        before.align = wide.element.width // 8
+        total = cgutils.alloca_once_value(builder, before)
+        firsts, factors = (context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in (4, 5))
+        with cgutils.for_range(builder, arguments[6]) as loop:
+            row = builder.load(builder.gep(firsts, [loop.index]))
+            start = builder.add(builder.mul(row, arguments[3]), arguments[1])
+            source, _ = _block(context, builder, signature.args[2], arguments[2], start)
+            values = builder.load(source)
+            values.align = 1
+            weight = _every(builder, builder.load(builder.gep(factors, [loop.index])))
+            added = builder.mul(builder.zext(values, wide), weight)
+            builder.store(builder.add(builder.load(total), added), total)
+        builder.store(builder.load(total), address).align = wide.element.width // 8
         return context.get_dummy_value()
 
-    return types.void(sums, types.intp, rows, types.intp, types.uint32), code
+    return types.void(sums, types.intp, rows, types.intp, held, weights, types.intp), code
 
 
 @intrinsic
@@ -346,8 +358,8 @@ def search(
             limit = limits[s // BLOCK]
             if not living or (limit < least and not living & _reaching(sums, s, np.uint32(least - limit))):
                 continue
-            for j in range(rows_here):
-                _add_block(sums, s, rows, held[j] * stride + s, factors[j])
+            if rows_here:
+                _add_rows(sums, s, rows, stride, held, factors, rows_here)
             reaching = living & _reaching(sums, s, least)
             if not reaching:
                 continue
