@@ -26,6 +26,7 @@ from .postings import BLOCK
 BUCKETS = 2048
 AHEAD = 2  # cells: while one is added, a later one is fetched
 LOOKUP = 100  # postings are added in the time of looking up one
+EVERY = ~np.uint64(0)  # document of a block
 FEW = 24  # documents that are put in order one by one sooner than by any sort
 LINES = 6  # cache lines fetched of a cell: from there on the processor's own prefetcher has seen where things go
 
@@ -139,11 +140,11 @@ def _maximum(values):
 @njit(nogil=True, cache=True)
 def _living(alive, start, size):
     """Returns which of the documents of a block, up to 64 from `start`, may be returned: a bit each."""
-    if size == BLOCK and (not alive.size or start + BLOCK <= alive.size):
-        return _reaching(alive, start, np.uint8(1)) if alive.size else ~np.uint64(0)
+    if size == BLOCK and start + BLOCK <= alive.size:
+        return _reaching(alive, start, np.uint8(1))
     bits = np.uint64(0)
     for i in range(size):
-        if not alive.size or alive[start + i]:
+        if alive[start + i]:
             bits |= np.uint64(1) << np.uint64(i)
     return bits
 
@@ -354,9 +355,10 @@ def search(
                 rows_here += 1
         _peaks(limits, peaks, per_row, held[:rows_here], factors, (length + BLOCK - 1) // BLOCK)
         for s in range(0, length, BLOCK):
-            living = _living(alive, first + s, min(BLOCK, length - s))
-            limit = limits[s // BLOCK]
-            if not living or (limit < least and not living & _reaching(sums, s, np.uint32(least - limit))):
+            living = _living(alive, first + s, min(BLOCK, length - s)) if alive.size else EVERY
+            limit = limits[np.uintp(s) >> np.uintp(6)]
+            need = np.uint32(max(np.int64(least) - np.int64(limit), 0))
+            if not living & _reaching(sums, s, need):
                 continue
             if rows_here:
                 _add_rows(sums, s, rows, stride, held, factors, rows_here)
@@ -365,12 +367,15 @@ def search(
                 continue
             if size + BLOCK > kept.size:
                 kept, size = _grown(kept, size, least)
+            before = size
             while reaching:
-                i = s + _lowest(reaching)
+                i = np.uintp(s + _lowest(reaching))
                 reaching &= reaching - np.uint64(1)
-                kept[size] = (np.uint64(sums[i]) << np.uint64(32)) | np.uint64(first + i)
-                histogram[min(np.int64(sums[i]) >> shift, BUCKETS)] += 1
-                size, above = size + 1, above + 1
+                value = np.uint64(sums[i])
+                kept[np.uintp(size)] = (value << np.uint64(32)) | (np.uint64(first) + i)
+                histogram[min(value >> np.uint64(shift), np.uint64(BUCKETS))] += 1
+                size += 1
+            above += size - before
             while above - histogram[bucket] >= wanted:
                 above -= histogram[bucket]
                 bucket += 1

@@ -41,8 +41,7 @@ class Searched(NamedTuple):
         self, queries: Sequence[tuple[Terms, Terms]], k: int, exactness: float, floors: Sequence[np.uint32] = ()
     ) -> list[tuple[Terms, Rows]]:
         """Returns the k best (sums, rows) of each query; sums below its floor may be left out."""
-        lookups = (self.segment.size if self.few is None else self.few.size) * max(terms.size for terms, _ in queries)
-        if self.few is None or lookups * LOOKUP > self.segment.size:
+        if self.few is None or self.few.size * max(terms.size for terms, _ in queries) * LOOKUP > self.segment.size:
             return self.segment.search_batch(queries, k, self.alive, exactness, floors)
         return [self.segment.best_of(terms, weights, k, self.few) for terms, weights in queries]
 
@@ -360,7 +359,7 @@ class Snapshot:
         for each in searched:
             answers = each.search(queries, k, exactness, floors)
             found.append((each.segment, answers))
-            if exactness == 1:
+            if exactness == 1 and len(searched) > 1:
                 floors = [
                     max(f, sums[k - 1]) if sums.size >= k else f for f, (sums, _) in zip(floors, answers, strict=True)
                 ]
