@@ -23,7 +23,7 @@ DENSE, QUERIES = "dense.faiss", "queries.npy"
 
 MORE = 8  # neighbours asked for beyond k, so that one look usually shows where the top k ends
 ROUNDING = 1e-5  # how far FAISS's inner products and ours may be apart, relative to the largest
-SCANNED, SCANNED_SHARE = 2_000, 24  # so many matching rows, or one in so many, are all scored: no slower, and exact
+SCANNED, SCANNED_SHARE = 2_000, 32  # so many matching rows, or one in so many, are all scored: no slower, and exact
 LEAST_RECALL = 0.95  # what finds less is never chosen unasked
 _BLOCK = 256  # rows scored at a time: what is in between stays in the cache
 _HEADER = struct.Struct("<4siqqqBiQ")

@@ -538,3 +538,26 @@ def test_a_scan_gives_the_top_k_whatever_ties(tmp_path_factory, data):
     assert set(found.rows.tolist()) >= set(np.flatnonzero((scores >= least) & (alive > 0)).tolist())
     assert alive[found.rows].all()
     np.testing.assert_array_equal(found.scores, scores[found.rows])
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_selecting_afterwards_proposes_what_a_selector_would(built, monkeypatch, k):
+    first = built("IVF1,PQ12x4fs").first
+    alive = few(6, SIZE // 20)  # 60: fewer than one in FEW_ALIVE
+    share = alive.mean()
+    afterwards = [first.propose(query, k, alive, share) for query in QUERIES]
+    monkeypatch.setattr(ann, "FEW_ALIVE", 0)
+    selected = [first.propose(query, k, alive, share) for query in QUERIES]
+    for one, other in zip(afterwards, selected, strict=True):
+        assert (alive[one] > 0).all()
+        assert one.size == other.size
+        assert np.setdiff1d(one, other).size <= 2  # codes tie where the last are cut off
+
+
+def test_matches_that_are_all_far_away_are_found_all_the_same(built):
+    query = QUERIES[0]
+    alive = np.zeros(SIZE, np.uint8)
+    alive[np.argsort(row_scores(VECTORS, query))[:60]] = 1  # the sixty least alike
+    found = built("IVF1,PQ12x4fs").search(query, 5, alive)
+    assert (alive[found.rows] > 0).all()
+    np.testing.assert_allclose(best(found, 5), exactly(query, 5, alive), rtol=1e-6)
