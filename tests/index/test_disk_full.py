@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import shutil
 import traceback
 from contextlib import closing
@@ -171,6 +172,7 @@ def sweep(disk, operation, opened, fields, spec):
 def tried(disk, folder, operate, pages, before, after, opened):
     """Tries an operation with so many pages free, and again with room; returns the error, if there was one."""
     writer = Writer(folder, compaction="off") if opened == "before" else None
+    gc.collect()  # files that are gone but still mapped hold pages; they are not to come free half-way
     leave(disk, pages)
     said = None
     try:
