@@ -2,9 +2,9 @@
 
 Windows are visited by descending upper bound and left when none can still hold a better document. Inside a window the
 postings are added first; rows are added only to blocks where the largest sum so far and the rows' peaks together reach
-the threshold. The threshold comes
-from a histogram of the sums kept so far: at least k of them lie at or above it, always, so nothing that belongs to the
-answer is dropped, ties included; those are settled at the end. Sums are integers: the order of terms is free.
+the threshold. The threshold comes from a histogram of the sums kept so far: at least k of them lie at or above it,
+always, so nothing that belongs to the answer is dropped, ties included; those are settled at the end. Sums are
+integers: the order of terms is free.
 
 Unsigned indices let the inner loops compile to plain loads. Ranges are cut where their array ends and accumulators have
 room for every uint16 offset: a damaged file cannot make a kernel read or write elsewhere.
@@ -26,7 +26,7 @@ from .postings import BLOCK
 BUCKETS = 2048
 AHEAD = 2  # cells: while one is added, a later one is fetched
 LOOKUP = 100  # postings are added in the time of looking up one
-EVERY = ~np.uint64(0)  # document of a block
+EVERY = ~np.uint64(0)  # document of a block may be returned
 FEW = 24  # documents that are put in order one by one sooner than by any sort
 LINES = 6  # cache lines fetched of a cell: from there on the processor's own prefetcher has seen where things go
 
@@ -289,9 +289,8 @@ def _light(p_terms, p_cells, cell_start, cell_max, terms, weights, exactness, le
     for t in range(terms.size):
         row = _row(p_terms, terms[t])
         if row >= 0:
-            first, last = np.int64(p_cells[row]), min(np.int64(p_cells[row + 1]), cell_max.size)
-            postings[t] = np.int64(cell_start[last]) - np.int64(cell_start[first])
-            for cell in range(first, last):
+            for cell in range(p_cells[row], min(np.int64(p_cells[row + 1]), cell_max.size)):
+                postings[t] += np.int64(cell_start[cell + 1]) - np.int64(cell_start[cell])
                 highest[t] = max(highest[t], np.int64(weights[t]) * cell_max[cell])
     order, count, total = np.argsort(highest), 0, np.int64(0)
     for t in order[:-1]:
@@ -356,8 +355,8 @@ def search(
         _peaks(limits, peaks, per_row, held[:rows_here], factors, (length + BLOCK - 1) // BLOCK)
         for s in range(0, length, BLOCK):
             living = _living(alive, first + s, min(BLOCK, length - s)) if alive.size else EVERY
-            limit = limits[np.uintp(s) >> np.uintp(6)]
-            need = np.uint32(max(np.int64(least) - np.int64(limit), 0))
+            limit = limits[np.uintp(s) // np.uintp(BLOCK)]
+            need = np.uint32(max(np.int64(least) - np.int64(limit), 0))  # so far, or all its rows would not do
             if not living & _reaching(sums, s, need):
                 continue
             if rows_here:

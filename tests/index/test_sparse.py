@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +21,7 @@ from .strategies import collections, dense_collections, forward_of, queries
 
 ROOM = np.empty(WIDEST, np.uint32)
 ALL = np.empty(0, np.uint8)
+ROOT = Path(__file__).resolve().parents[2]
 compiled.load_kernels()
 
 
@@ -214,3 +220,24 @@ def test_a_shape_that_no_segment_has_does_not_fit(shape):
     assert postings.fits(65)
     assert not postings.fits(64)
     assert not postings._replace(shape=np.array(shape, np.int64)).fits(65)
+
+
+def test_cells_that_lie_beyond_their_end_are_not_read():
+    """In a process of its own: reading there would end it."""
+    script = textwrap.dedent("""
+        import numpy as np
+        from plait.index import compiled, kernels
+        from plait.index.postings import WIDEST
+        from plait.index.segment import NONE_DEAD, NO_FLOOR
+        from tests.index.strategies import forward_of
+        compiled.load_kernels()
+        forward = forward_of([{1: 5, 2: 6, 3: 7}] * 20)
+        postings = compiled.inverted(forward, forward.values, np.arange(20, dtype=np.uint32), 64)
+        damaged = postings._replace(cells=np.array([2**32 - 1, 2**32 - 1, 2**32 - 1, 3], np.uint32))
+        terms, sums = np.array([1, 2, 3], np.uint32), np.empty(WIDEST, np.uint32)
+        for exactness in (1.0, 0.5):
+            found = kernels.search(*damaged, terms, np.ones(3, np.uint32), 5, NONE_DEAD, exactness, NO_FLOOR, sums)
+            print(found[1].size)
+    """)
+    said = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (0, "0\n0\n"), said.stderr
