@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from .contract import JointEncoder as JointEncoder
     from .contract import SparseEncoder as SparseEncoder
     from .dense import OnnxDenseEncoder as OnnxDenseEncoder
+    from .joint import OnnxJointEncoder as OnnxJointEncoder
     from .learned import OnnxSparseEncoder as OnnxSparseEncoder
     from .load import load_dense as load_dense
+    from .load import load_joint as load_joint
     from .load import load_learned as load_learned
 
 # public name -> module that has it; imported when first asked for, so that a query never pays for a model
@@ -26,8 +28,10 @@ _HOME = {
     "SparseEncoder": "contract",
     "UnsupportedModelError": "checkpoint",
     "OnnxDenseEncoder": "dense",
+    "OnnxJointEncoder": "joint",
     "OnnxSparseEncoder": "learned",
     "load_dense": "load",
+    "load_joint": "load",
     "load_learned": "load",
 }
 

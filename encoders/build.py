@@ -1,4 +1,4 @@
-"""Builds a model folder (model.onnx, tokenizer.json, plait.json) from a Hugging Face folder, without torch.
+"""Builds a model folder (model.onnx, tokenizer.json, plait.json, arrays) from a Hugging Face folder, without torch.
 
 python -m plait.encoders.build FOLDER OUT --head dense --precision int8
 """
@@ -9,18 +9,62 @@ import argparse
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .bert_onnx import ACTIVATIONS, POOLINGS, PRECISIONS, dense_graph, learned_graph
+import numpy as np
+
 from .checkpoint import TORCH_HINT, Checkpoint, UnsupportedModelError, read_checkpoint
 from .contract import EncoderError
 from .extras import require
-from .manifest import MANIFEST, MODEL, SHORTEST, TOKENIZER, Manifest, sha256, whole_number
+from .heads import ACTIVATIONS, POOLINGS, dense_graph, joint_graph, learned_graph
+from .joint_checkpoint import QueryTable, read_query_table, read_sparse_half
+from .manifest import (
+    JOINT,
+    MANIFEST,
+    MODEL,
+    PROJECTION,
+    SCALES,
+    SHORTEST,
+    TABLE,
+    TERMS,
+    TOKENIZER,
+    JointFacts,
+    Manifest,
+    npy,
+    sha256,
+    whole_number,
+)
+from .precision import PRECISIONS, row_scales
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
 DENSE_MODULES = {"Transformer", "Pooling", "Normalize"}
 SOURCE_FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "idf.json")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A model's graph, and what its manifest says of it.
+
+    Attributes:
+        model: the bytes of model.onnx.
+        activation: as in `Identity`.
+        dim: width of the output.
+        max_length: the limit that the checkpoint names in a way of this head's own; None where it does not.
+        joint: the sparse half of a joint model.
+        arrays: file name -> the bytes of an array beside the graph.
+    """
+
+    model: bytes
+    activation: str
+    dim: int
+    max_length: int | None = None
+    joint: JointFacts | None = None
+    arrays: dict[str, bytes] = field(default_factory=dict)
 
 
 def build(
@@ -40,37 +84,37 @@ def build(
     Args:
         folder: a Hugging Face folder of the BERT family.
         out: the folder to write; it appears whole or not at all, and replaces a model that is there.
-        head: "dense" or "learned".
+        head: "dense", "learned", or "joint" for both in one pass.
         precision: "int8" or "fp32".
         name: what the manifest calls the model; the folder's name where None.
         max_length: tokens read of a text; the folder's own limit where None.
-        pooling: "mean", "cls" or "max"; the folder's own where None. Dense only.
-        normalize: whether vectors get length one; the folder's own choice where None. Dense only.
-        activation: "log1p" or "log1p_log1p"; the folder's own where None. Learned only.
+        pooling: "mean", "cls" or "max"; the folder's own where None. Not for a learned head.
+        normalize: whether vectors get length one; the folder's own choice where None. Not for a learned head.
+        activation: "log1p" or "log1p_log1p"; the folder's own where None. Not for a dense head.
 
     Raises:
         EncoderError: something is missing or broken.
         UnsupportedModelError: the checkpoint is whole but not of a kind that we write.
     """
     checkpoint = read_checkpoint(folder)
-    writers = {"dense": _dense, "learned": _learned}
-    if head not in writers:
-        raise EncoderError(f"head {head!r} is not one of {', '.join(writers)}")
+    if head not in WRITERS:
+        raise EncoderError(f"head {head!r} is not one of {', '.join(WRITERS)}")
     choices = {"pooling": pooling, "normalize": normalize, "activation": activation}
-    model, formula, dim = writers[head](checkpoint, precision, **choices)
+    written = WRITERS[head](checkpoint, precision, **choices)
     tokenizer = checkpoint.tokenizer_json
-    files = {MODEL: model, TOKENIZER: tokenizer.encode("utf-8")}
+    files = {MODEL: written.model, TOKENIZER: tokenizer.encode("utf-8"), **written.arrays}
     manifest = Manifest(
         name=name or Path(folder).resolve().name,
         head=head,
         precision=precision,
-        activation=formula,
-        dim=dim,
-        max_length=_length(checkpoint, max_length),
+        activation=written.activation,
+        dim=written.dim,
+        max_length=_length(checkpoint, written.max_length if max_length is None else max_length),
         positions=_positions(checkpoint),
         specials=_special_ids(tokenizer),
         prompts=checkpoint.prompts,
-        idf=checkpoint.idf if head == "learned" else {},
+        idf={} if head == "dense" else checkpoint.idf,
+        joint=written.joint,
         files={file: sha256(content) for file, content in files.items()},
         source=source_hashes(checkpoint.folder),
     )
@@ -99,26 +143,67 @@ def write_folder(out: Path, files: dict[str, bytes]) -> None:
 
 def _dense(
     checkpoint: Checkpoint, precision: str, *, pooling: str | None, normalize: bool | None, activation: str | None
-) -> tuple[bytes, str, int]:
+) -> Written:
     if activation:
         raise EncoderError(f"activation {activation!r} is for a learned head; a dense one has pooling and normalize")
+    pooling, normalize = _pooling(checkpoint, pooling, normalize)
+    model = dense_graph(checkpoint, precision=precision, pooling=pooling, normalize=normalize)
+    return Written(model, _dense_formula(pooling, normalize), int(checkpoint.setting("hidden")))
+
+
+def _pooling(checkpoint: Checkpoint, pooling: str | None, normalize: bool | None) -> tuple[str, bool]:
     unknown = sorted(set(checkpoint.modules) - DENSE_MODULES)
     if unknown:
         raise UnsupportedModelError(f"{checkpoint.folder} has a module {unknown[0]}; {TORCH_HINT}")
-    pooling = pooling or checkpoint.pooling
-    normalize = checkpoint.normalize if normalize is None else normalize
-    model = dense_graph(checkpoint, precision=precision, pooling=pooling, normalize=normalize)
-    return model, f"{pooling}+l2" if normalize else pooling, int(checkpoint.setting("hidden"))
+    return pooling or checkpoint.pooling, checkpoint.normalize if normalize is None else normalize
+
+
+def _dense_formula(pooling: str, normalize: bool) -> str:
+    return f"{pooling}+l2" if normalize else pooling
 
 
 def _learned(
     checkpoint: Checkpoint, precision: str, *, pooling: str | None, normalize: bool | None, activation: str | None
-) -> tuple[bytes, str, int]:
+) -> Written:
     if pooling or normalize is not None:
         raise EncoderError("pooling and normalize are for a dense head; a learned one has activation")
     activation = activation or checkpoint.learned_activation
     model = learned_graph(checkpoint, precision=precision, activation=activation)
-    return model, f"max+{activation}", len(checkpoint.tensors["head.decoder.weight"])
+    return Written(model, f"max+{activation}", len(checkpoint.tensors["head.decoder.weight"]))
+
+
+def _joint(
+    checkpoint: Checkpoint, precision: str, *, pooling: str | None, normalize: bool | None, activation: str | None
+) -> Written:
+    half, table = read_sparse_half(checkpoint), read_query_table(checkpoint)
+    pooling, normalize = _pooling(checkpoint, pooling, normalize)
+    activation = activation or half.activation
+    model = joint_graph(
+        checkpoint, half, precision=precision, pooling=pooling, normalize=normalize, activation=activation
+    )
+    formula = f"max+{activation}+own" if half.literal else f"max+{activation}"
+    terms = {} if half.terms is None else {TERMS: npy(half.terms)}
+    return Written(
+        model,
+        _dense_formula(pooling, normalize),
+        int(checkpoint.setting("hidden")),
+        half.max_length,
+        JointFacts(formula, len(checkpoint.tensors["words.weight"]), half.literal, table is not None),
+        {**terms, **(_query_arrays(table) if table else {})},
+    )
+
+
+def _query_arrays(table: QueryTable) -> dict[str, bytes]:
+    """Returns the files of a query table: 8 bits a number, a float32 scale a row."""
+    scales = row_scales(table.table)
+    codes = np.rint(table.table / scales[:, None]).astype(np.int8)
+    arrays: dict[str, NDArray[Any]] = {TABLE: codes, SCALES: scales}
+    if table.projection is not None:
+        arrays[PROJECTION] = table.projection
+    return {name: npy(array) for name, array in arrays.items()}
+
+
+WRITERS = {"dense": _dense, "learned": _learned, JOINT: _joint}
 
 
 def _positions(checkpoint: Checkpoint) -> int:
@@ -143,13 +228,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("folder", help="a Hugging Face folder of the BERT family")
     parser.add_argument("out", help="the folder to write")
-    parser.add_argument("--head", choices=["dense", "learned"], required=True)
+    parser.add_argument("--head", choices=list(WRITERS), required=True)
     parser.add_argument("--precision", choices=list(PRECISIONS), default="int8")
     parser.add_argument("--name", help="what the manifest calls the model")
     parser.add_argument("--max-length", type=int, help="tokens read of a text")
-    parser.add_argument("--pooling", choices=list(POOLINGS), help="dense only")
-    parser.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="dense only")
-    parser.add_argument("--activation", choices=list(ACTIVATIONS), help="learned only")
+    parser.add_argument("--pooling", choices=list(POOLINGS), help="not for a learned head")
+    parser.add_argument("--normalize", action=argparse.BooleanOptionalAction, help="not for a learned head")
+    parser.add_argument("--activation", choices=list(ACTIVATIONS), help="not for a dense head")
     return parser
 
 

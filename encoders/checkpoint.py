@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, "NDArray[np.float32]"]
 
+JOINT_KEY = "plait"  # in the config.json of a joint checkpoint: what its sparse half is like
 TORCH_HINT = 'pip install "plait[torch]" runs it through sentence-transformers'
 
 
@@ -147,9 +148,14 @@ class Checkpoint:
         return float(self.config.get("layer_norm_eps", 1e-12))
 
     @cached_property
+    def raw(self) -> Mapping[str, Any]:
+        """Every tensor in the folder as it is, under its own name without the family's prefix."""
+        return {_plain(name, self.family.prefix): tensor for name, tensor in _read_tensors(self.folder).items()}
+
+    @cached_property
     def tensors(self) -> Tensors:
-        """Every tensor as float32: "words", "0.query.weight", "head.decoder.bias" and so on."""
-        return _named(_read_tensors(self.folder), self.family, int(self.setting("layers")), self.folder)
+        """The model's tensors as float32: "words", "0.query.weight", "head.decoder.bias" and so on."""
+        return _named(self.raw, self.family, int(self.setting("layers")), self.folder)
 
     @property
     def has_head(self) -> bool:
@@ -248,6 +254,11 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
     return Checkpoint(folder, config, FAMILIES[model_type])
 
 
+def is_joint(folder: Path) -> bool:
+    """Tells whether a folder holds a joint checkpoint, by its config.json."""
+    return JOINT_KEY in read_json(folder / "config.json", {})
+
+
 def read_text(path: Path) -> str:
     """Returns a file's text.
 
@@ -308,10 +319,9 @@ def _missing_weights(folder: Path, name: str) -> str:
     return f"{folder / name} is missing"
 
 
-def _named(raw: Mapping[str, Any], family: Family, layers: int, folder: Path) -> Tensors:
+def _named(plain: Mapping[str, Any], family: Family, layers: int, folder: Path) -> Tensors:
     import numpy as np
 
-    plain = {_plain(name, family.prefix): tensor for name, tensor in raw.items()}
     wanted = dict(_wanted(family, layers))
     found = {ours: plain[theirs] for ours, theirs in wanted.items() if theirs in plain}
     missing = [theirs for ours, theirs in wanted.items() if ours not in found and not ours.startswith("head.")]

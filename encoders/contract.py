@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
+TRANSFORMER, STATIC = "transformer", "static"
+QUERIES = (TRANSFORMER, STATIC)  # where the dense vector of a query may come from
+
+
 class EncoderError(ValueError):
     """A text could not be encoded, or an encoder could not be loaded; the message says what to do next."""
 
@@ -23,6 +27,9 @@ class EncoderError(ValueError):
 @dataclass(frozen=True)
 class Identity:
     """Everything about an encoder that moves a vector. Two encoders with equal identities give equal vectors.
+
+    Of a dense encoder with static queries it is everything that moves a document's vector: the queries of another
+    table still meet the same index.
 
     Attributes:
         name: what was asked for: an embedded name, a hub name or a folder.
@@ -99,8 +106,17 @@ class DenseEncoder(Protocol):
 
 @runtime_checkable
 class JointEncoder(Protocol):
-    """Text to both strands in one forward pass."""
+    """Text to both strands in one forward pass.
+
+    An encoder of one strand alone that is half of a joint one has it as its attribute `joint`; a retriever whose
+    learned and dense encoders have the same encodes documents once, for both.
+    """
 
     def encode_documents(self, texts: Sequence[str]) -> tuple[csr_matrix, NDArray[np.float32]]:
         """Returns the sparse and the dense vectors of the same texts."""
         ...
+
+
+def no_table(name: str) -> str:
+    """Returns what to say where static queries are asked of a model without a query table."""
+    return f"{name} has no static query table: use queries={TRANSFORMER!r}"

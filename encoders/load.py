@@ -6,27 +6,37 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
-from .contract import DenseEncoder, EncoderError, SparseEncoder
+from .checkpoint import UnsupportedModelError, is_joint
+from .contract import QUERIES, STATIC, TRANSFORMER, DenseEncoder, EncoderError, SparseEncoder, no_table
 from .extras import require
-from .manifest import FORMAT, ModelFolder, is_built, open_folder, sha256
+from .manifest import FORMAT, JOINT, ModelFolder, checked_length, is_built, open_folder, sha256
+
+if TYPE_CHECKING:
+    from .joint import OnnxJointEncoder
 
 EMBEDDED = "embedded"
 MODELS = Path(__file__).parent / "models"
+# What "embedded" stands for. A joint model is named twice, and once more below for its static queries:
+# {"dense": "plait-mini", "learned": "plait-mini"} and {"plait-mini-static": "plait-mini"}.
 EMBEDDED_MODELS = {"dense": "minilm-l6", "learned": "splade-tiny"}
+STATIC_NAMES: dict[str, str] = {}
 HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What is different between the two heads: the ONNX encoder, and the torch one for what we cannot build."""
+    """What is different between the strands: the ONNX encoder, a joint one's face, torch for what we cannot build."""
 
     head: str
     onnx: Callable[..., Any]
+    face: Callable[..., Any]
     torch: Callable[..., Any]
 
 
@@ -42,6 +52,19 @@ def _onnx_learned(folder: ModelFolder, **options: Any) -> SparseEncoder:
     return OnnxSparseEncoder(folder, **options)
 
 
+def _dense_face(joint: OnnxJointEncoder, name: str, queries: str) -> DenseEncoder:
+    from .joint import JointDense
+
+    return JointDense(joint, queries=queries, name=name)
+
+
+def _learned_face(joint: OnnxJointEncoder, name: str, queries: str) -> SparseEncoder:
+    from .joint import JointLearned
+
+    del queries
+    return JointLearned(joint, name=name)
+
+
 def _torch_dense(folder: Path, **options: Any) -> DenseEncoder:
     from .torch_models import TorchDenseEncoder
 
@@ -54,13 +77,14 @@ def _torch_learned(folder: Path, **options: Any) -> SparseEncoder:
     return TorchSparseEncoder(folder, **options)
 
 
-_DENSE = _Kind("dense", _onnx_dense, _torch_dense)
-_LEARNED = _Kind("learned", _onnx_learned, _torch_learned)
+_DENSE = _Kind("dense", _onnx_dense, _dense_face, _torch_dense)
+_LEARNED = _Kind("learned", _onnx_learned, _learned_face, _torch_learned)
 
 
 def load_dense(
     name: str | Path = EMBEDDED,
     *,
+    queries: str | None = None,
     max_length: int | None = None,
     threads: int | None = None,
     token_budget: int | None = None,
@@ -71,15 +95,18 @@ def load_dense(
     Args:
         name: "embedded", a folder (one that `build` wrote, or a Hugging Face folder), or a hub name such as
             "sentence-transformers/all-MiniLM-L6-v2".
+        queries: "transformer", or "static" for the query table of a joint model; where None, what the name says, and
+            "transformer" where it says nothing. Document vectors are the same.
         max_length: tokens read of a text; the model's own limit where None.
         threads: batches encoded at the same time; the number of cores where None.
         token_budget: the most tokens in a batch.
         precision: "int8" or "fp32"; where None, that of a built model, and int8 for one built on the way.
 
     Raises:
-        EncoderError: there is no such model, or it cannot be opened.
+        EncoderError: there is no such model, or it cannot be opened, or it has no such queries.
     """
-    return _load(_DENSE, name, precision, max_length=max_length, threads=threads, token_budget=token_budget)
+    options = {"max_length": max_length, "threads": threads, "token_budget": token_budget}
+    return _load(_DENSE, str(name), precision, options, _chosen_queries(str(name), queries))
 
 
 def load_learned(
@@ -93,8 +120,8 @@ def load_learned(
     """Returns a learned sparse encoder, inference-free on the query side.
 
     Args:
-        name: "embedded", a folder (one that `build` wrote, or a Hugging Face folder with a masked-LM head), or a hub
-            name such as "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill".
+        name: "embedded", a folder (one that `build` wrote, or a Hugging Face folder with a masked-LM head or of a joint
+            model), or a hub name such as "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill".
         max_length: tokens read of a text; the model's own limit where None.
         threads: batches encoded at the same time; the number of cores where None.
         token_budget: the most tokens in a batch.
@@ -103,22 +130,64 @@ def load_learned(
     Raises:
         EncoderError: there is no such model, or it cannot be opened.
     """
-    return _load(_LEARNED, name, precision, max_length=max_length, threads=threads, token_budget=token_budget)
+    options = {"max_length": max_length, "threads": threads, "token_budget": token_budget}
+    _refuse_static(str(name), "load_learned")
+    return _load(_LEARNED, str(name), precision, options)
 
 
-def _load(kind: _Kind, name: str | Path, precision: str | None, **options: Any) -> Any:
-    folder = find_folder(str(name), kind.head)
-    name = f"{EMBEDDED}/{folder.name}" if is_embedded(str(name)) else str(name)
-    options = {key: value for key, value in options.items() if value is not None}
-    if is_built(folder):
-        return kind.onnx(_opened(folder, kind.head, precision), name=name, **options)
-    from .checkpoint import UnsupportedModelError
+def load_joint(
+    name: str | Path = EMBEDDED,
+    *,
+    max_length: int | None = None,
+    threads: int | None = None,
+    token_budget: int | None = None,
+    precision: str | None = None,
+) -> OnnxJointEncoder:
+    """Returns a joint encoder: both strands of a document in one forward pass.
 
+    It is the one behind what `load_dense` and `load_learned` return for the same model and options, as long as any of
+    them is in use: they share one onnxruntime session.
+
+    Args:
+        name: "embedded", a folder (one that `build` wrote, or a joint checkpoint), or a hub name.
+        max_length: tokens read of a text; the model's own limit where None.
+        threads: batches encoded at the same time; the number of cores where None.
+        token_budget: the most tokens in a batch.
+        precision: "int8" or "fp32"; where None, that of a built model, and int8 for one built on the way.
+
+    Raises:
+        EncoderError: there is no such model, or it is no joint one, or it cannot be opened.
+    """
+    options = {"max_length": max_length, "threads": threads, "token_budget": token_budget}
+    _refuse_static(str(name), "load_joint")
+    folder = find_folder(str(name), JOINT)
+    return _shared(_built(folder, JOINT, precision), _full_name(str(name), folder), options)
+
+
+def _load(
+    kind: _Kind, name: str, precision: str | None, options: dict[str, Any], queries: str = TRANSFORMER
+) -> Any:  # fmt: skip
+    folder = find_folder(name, kind.head)
+    full_name = _full_name(name, folder)
+    given = {key: value for key, value in options.items() if value is not None}
     try:
-        built = built_folder(folder, kind.head, precision or "int8")
+        built = _built(folder, kind.head, precision)
     except UnsupportedModelError as error:
-        return _through_torch(kind, folder, name, error, options)
-    return kind.onnx(open_folder(built, kind.head), name=name, **options)
+        _refuse_table(queries, name)
+        return _through_torch(kind, folder, full_name, error, given)
+    if built.manifest.head == JOINT:
+        joint = _shared(built, _full_name(STATIC_NAMES.get(_plain(name), name), folder), options)
+        return kind.face(joint, full_name, queries)
+    _refuse_table(queries, name)
+    return kind.onnx(built, name=full_name, **given)
+
+
+def _built(folder: Path, head: str, precision: str | None) -> ModelFolder:
+    """Returns the built model in a folder, or the build of the checkpoint in it."""
+    if is_built(folder):
+        return _opened(folder, head, precision)
+    head = JOINT if is_joint(folder) else head
+    return open_folder(built_folder(folder, head, precision or "int8"), head)
 
 
 def _opened(folder: Path, head: str, precision: str | None) -> ModelFolder:
@@ -137,9 +206,60 @@ def _through_torch(kind: _Kind, folder: Path, name: str, error: EncoderError, op
         raise EncoderError(f"{error}. But {second}") from second
 
 
+_joints: WeakValueDictionary[tuple[Any, ...], OnnxJointEncoder] = WeakValueDictionary()
+_joining = threading.Lock()
+
+
+def _shared(folder: ModelFolder, name: str, options: dict[str, Any]) -> OnnxJointEncoder:
+    """Returns the joint encoder over a folder with some options: one, while it is in use."""
+    from .joint import OnnxJointEncoder
+
+    length = checked_length(options["max_length"], folder.manifest)
+    given = {key: value for key, value in options.items() if value is not None}
+    rest = tuple((key, value) for key, value in given.items() if key != "max_length")
+    key = (folder.path.resolve(), folder.manifest.to_text(), length, *rest)
+    with _joining:
+        found = _joints.get(key)
+        if found is None:
+            found = _joints[key] = OnnxJointEncoder(folder, name=name, **given)
+        return found
+
+
+def _chosen_queries(name: str, queries: str | None) -> str:
+    says_static = _plain(name) in STATIC_NAMES
+    if says_static and queries == TRANSFORMER:
+        other = STATIC_NAMES[_plain(name)]
+        raise EncoderError(f"{name!r} is the name for static queries: use {other!r} with queries={TRANSFORMER!r}")
+    chosen = queries or (STATIC if says_static else TRANSFORMER)
+    if chosen not in QUERIES:
+        raise EncoderError(f"queries {queries!r} is not one of {', '.join(QUERIES)}")
+    return chosen
+
+
+def _refuse_static(name: str, asked: str) -> None:
+    if _plain(name) in STATIC_NAMES:
+        raise EncoderError(f"{name!r} is a name for load_dense alone: give {asked} {STATIC_NAMES[_plain(name)]!r}")
+
+
+def _refuse_table(queries: str, name: str) -> None:
+    if queries == STATIC:
+        raise EncoderError(no_table(name))
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(f"{EMBEDDED}/")
+
+
+def _full_name(name: str, folder: Path) -> str:
+    """Returns what an identity calls a model: what was asked for, and where it is from for an embedded one."""
+    if not is_embedded(name):
+        return name
+    return f"{EMBEDDED}/{_plain(name) if _plain(name) in STATIC_NAMES else folder.name}"
+
+
 def is_embedded(name: str) -> bool:
     """Returns whether a name is that of a model that comes with plait."""
-    return name == EMBEDDED or name.removeprefix(f"{EMBEDDED}/") in EMBEDDED_MODELS.values()
+    return name == EMBEDDED or _plain(name) in (*EMBEDDED_MODELS.values(), *STATIC_NAMES)
 
 
 def find_folder(name: str, head: str) -> Path:
@@ -148,12 +268,14 @@ def find_folder(name: str, head: str) -> Path:
     Raises:
         EncoderError: there is no such model, or the hub cannot be reached.
     """
-    embedded = [EMBEDDED, *EMBEDDED_MODELS.values()]
+    if name == EMBEDDED:
+        return MODELS / EMBEDDED_MODELS["dense" if head == JOINT else head]
     if is_embedded(name):
-        return MODELS / (EMBEDDED_MODELS[head] if name == EMBEDDED else name.removeprefix(f"{EMBEDDED}/"))
+        return MODELS / STATIC_NAMES.get(_plain(name), _plain(name))
     if name and Path(name).expanduser().is_dir():
         return Path(name).expanduser()
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
+        embedded = dict.fromkeys([EMBEDDED, *EMBEDDED_MODELS.values(), *STATIC_NAMES])
         raise EncoderError(
             f"no encoder {name!r}: it is neither {' nor '.join(repr(one) for one in embedded)}, nor a folder that "
             'exists, nor a hub name ("owner/model")'

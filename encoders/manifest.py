@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .checkpoint import read_json
 from .contract import EncoderError, Identity
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 MANIFEST, MODEL, TOKENIZER = "plait.json", "model.onnx", "tokenizer.json"
+# Arrays of a joint model, where it has them: its expansion terms, its static query table.
+TERMS, TABLE, SCALES, PROJECTION = "terms.npy", "queries.npy", "queries-scales.npy", "queries-projection.npy"
+JOINT = "joint"
 FORMAT = 1
 SHORTEST = 3  # [CLS], one token, [SEP]
 
@@ -22,15 +29,32 @@ def sha256(content: bytes) -> str:
 
 
 @dataclass(frozen=True)
+class JointFacts:
+    """What a manifest says of a joint model beside what it says of a dense one.
+
+    Attributes:
+        activation: how token states become a sparse vector, as in `Identity`.
+        dim: columns of the sparse vector: the vocabulary.
+        literal: whether the model weighs a document's own tokens.
+        static: whether there is a static query table.
+    """
+
+    activation: str
+    dim: int
+    literal: bool
+    static: bool
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything needed to open a built model without looking into its big files.
 
     Attributes:
         name: what the model was built from.
-        head: "dense" or "learned".
+        head: "dense", "learned" or "joint".
         precision: "fp32" or "int8".
-        activation: how token states become a vector, as in `Identity`.
-        dim: width of the output.
+        activation: how token states become a vector, as in `Identity`; the dense one of a joint model.
+        dim: width of the output; of the dense one of a joint model.
         max_length: tokens read of a text.
         positions: the most tokens that the model can read.
         specials: ids of [CLS], [SEP] and the like, which are no terms.
@@ -38,6 +62,7 @@ class Manifest:
         idf: query weights by token; empty where the index weights queries.
         files: file name -> SHA-256.
         source: file name -> SHA-256 of what the model was built from.
+        joint: the sparse half of a joint model; None for others, and then not written.
         format: version of this file.
     """
 
@@ -53,24 +78,53 @@ class Manifest:
     source: dict[str, str]
     prompts: dict[str, str] = field(default_factory=dict)
     idf: dict[str, float] = field(default_factory=dict)
+    joint: JointFacts | None = None
     format: int = FORMAT
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Manifest:
+        """Returns the manifest that `to_text` wrote; unknown keys are a TypeError."""
+        joint = values.get("joint")
+        return cls(**{**values, "joint": None if joint is None else JointFacts(**joint)})
 
     def to_text(self) -> str:
         """Returns the text of plait.json."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        values = {key: value for key, value in asdict(self).items() if key != "joint" or value is not None}
+        return json.dumps(values, indent=1, sort_keys=True) + "\n"
 
     def identity(self, name: str, max_length: int) -> Identity:
-        """Returns the identity of an encoder that opens this model under a name."""
-        moved = json.dumps([self.files[MODEL], self.prompts, self.idf], sort_keys=True)
-        plain = not self.prompts and not self.idf
+        """Returns the identity of an encoder that opens this model under a name; of a joint one, its dense half.
+
+        A static query table is no part of it: an index holds documents, which the table does not move.
+        """
+        learned = self.head == "learned"
+        return self._identity(name, max_length, self.activation, self.dim, self.idf, learned=learned)
+
+    def learned_identity(self, name: str, max_length: int) -> Identity:
+        """Returns the identity of a joint model's learned half.
+
+        Raises:
+            EncoderError: this is no joint model.
+        """
+        if self.joint is None:
+            raise EncoderError(f"{self.name} is a {self.head} model, a joint one was expected")
+        return self._identity(name, max_length, self.joint.activation, self.joint.dim, self.idf, learned=True)
+
+    def _identity(
+        self, name: str, max_length: int, activation: str, dim: int, idf: dict[str, float], *, learned: bool
+    ) -> Identity:
+        idf = idf if learned else {}
+        terms = [self.files[TERMS]] if learned and TERMS in self.files else []
+        moved = json.dumps([self.files[MODEL], self.prompts, idf, *terms], sort_keys=True)
+        plain = not self.prompts and not idf and not terms
         return Identity(
             name=name,
             revision=(self.files[MODEL] if plain else sha256(moved.encode()))[:16],
             tokenizer=self.files[TOKENIZER][:16],
-            activation=self.activation,
+            activation=activation,
             max_length=max_length,
-            dim=self.dim,
-            query_weights="idf" if self.head == "learned" and not self.idf else "encoder",
+            dim=dim,
+            query_weights="idf" if learned and not idf else "encoder",
         )
 
 
@@ -97,11 +151,34 @@ class ModelFolder:
             content = path.read_bytes()
         except OSError as error:
             raise EncoderError(f"{path} cannot be read ({error}): build the model again") from error
-        if sha256(content) != self.manifest.files[name]:
+        if sha256(content) != self.manifest.files.get(name):
             raise EncoderError(
                 f"{path} does not match the checksum in {MANIFEST}: it is damaged; build the model again"
             )
         return content
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Returns the array in a .npy file, compared with the manifest.
+
+        Raises:
+            EncoderError: the file is missing, is not the one the manifest describes, or holds no array.
+        """
+        import numpy as np
+
+        content = self.read(name)
+        try:
+            return np.load(io.BytesIO(content), allow_pickle=False)
+        except ValueError as error:
+            raise EncoderError(f"{self.path / name} holds no array ({error}): build the model again") from error
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """Returns the bytes of a .npy file."""
+    import numpy as np
+
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    return file.getvalue()
 
 
 def is_built(folder: Path) -> bool:
@@ -110,10 +187,10 @@ def is_built(folder: Path) -> bool:
 
 
 def open_folder(folder: Path, head: str) -> ModelFolder:
-    """Returns a built model, opened for a head.
+    """Returns a built model, opened for a head; a joint model has every head.
 
     Raises:
-        EncoderError: plait.json cannot be understood, or the model has the other head.
+        EncoderError: plait.json cannot be understood, or the model has another head.
     """
     path = folder / MANIFEST
     values = read_json(path)
@@ -122,10 +199,12 @@ def open_folder(folder: Path, head: str) -> ModelFolder:
             f"{path} has format {values.get('format')!r}, this plait reads {FORMAT}: build the model again"
         )
     try:
-        manifest = Manifest(**values)
+        manifest = Manifest.from_json(values)
     except TypeError as error:
         raise EncoderError(f"{path} is not a plait manifest ({error}): build the model again") from error
-    if manifest.head != head:
+    if (manifest.head == JOINT) != (manifest.joint is not None):
+        raise EncoderError(f"{path} is not a plait manifest (head and joint contradict each other): build again")
+    if manifest.head not in (head, JOINT):
         other = f"load_{manifest.head}"
         raise EncoderError(f"{folder} holds a {manifest.head} encoder, a {head} one was asked for: use {other}")
     return ModelFolder(folder, manifest)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .bert_onnx import INPUT, OUTPUT
 from .contract import EncoderError
 from .extras import require
+from .graph import INPUT, OUTPUT
 from .manifest import MODEL, TOKENIZER, ModelFolder, whole_number
 
 if TYPE_CHECKING:
@@ -155,15 +155,24 @@ class OnnxModel:
             texts: what to encode.
             keep: called with the positions of a batch and its output (len(positions), width), from several threads.
         """
+        self.each_batch(texts, lambda positions, ids: keep(positions, self.output(ids)))
+
+    def each_batch(self, texts: Sequence[str], work: Callable[[list[int], Ids], None]) -> None:
+        """Cuts texts into batches, in any order.
+
+        Args:
+            texts: what to encode.
+            work: called with the positions of a batch and its ids (len(positions), length), from several threads.
+        """
         ids = self.tokenizer.ids(texts)
 
-        def encode(positions: list[int]) -> None:
-            keep(positions, self.output(np.stack([ids[position] for position in positions])))
+        def one_batch(positions: list[int]) -> None:
+            work(positions, np.stack([ids[position] for position in positions]))
 
-        _in_threads(encode, batches([len(one) for one in ids], self.token_budget), self.threads)
+        _in_threads(one_batch, batches([len(one) for one in ids], self.token_budget), self.threads)
 
     def output(self, ids: Ids) -> NDArray[np.float32]:
-        """Returns the model's output for ids (batch, length)."""
+        """Returns the only output of the model for ids (batch, length)."""
         return self.session.run([OUTPUT], {INPUT: ids})[0]
 
 

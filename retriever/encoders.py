@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from ..encoders.contract import DenseEncoder, Identity, SparseEncoder
+from ..encoders.contract import DenseEncoder, Identity, JointEncoder, SparseEncoder
 from .errors import MismatchError
 from .strands import Dense, Sparse, Strand
 
 Given: TypeAlias = str | SparseEncoder | DenseEncoder
+_HALVES = ("learned", "dense")  # of what a joint encoder returns, in its order
 
 
 class Vectors(NamedTuple):
@@ -26,6 +27,7 @@ class Encoders:
 
     def __init__(self, strands: Mapping[str, Strand], sources: Mapping[str, str | None]) -> None:
         self._strands, self._sources = strands, sources
+        self._joint = _joint(strands)
 
     @property
     def names(self) -> list[str]:
@@ -37,8 +39,12 @@ class Encoders:
         return self._strands[name]
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
-        """Returns what every strand stores of these texts."""
-        vectors = {name: strand.encode_documents(texts) for name, strand in self._strands.items()}
+        """Returns what every strand stores of these texts; halves of one joint encoder share its pass."""
+        both = dict(zip(_HALVES, self._joint.encode_documents(texts), strict=True)) if self._joint else {}
+        vectors = {
+            name: both[name] if name in both else strand.encode_documents(texts)
+            for name, strand in self._strands.items()
+        }
         dense = vectors.pop("dense", None)
         own = {name: strand.literal_terms(texts) for name, strand in self._strands.items()}
         return Vectors(vectors, dense, {name: rows for name, rows in own.items() if rows is not None})
@@ -54,6 +60,13 @@ class Encoders:
             name: {"source": self._sources[name], "identity": strand.identity.to_json()}
             for name, strand in self._strands.items()
         }
+
+
+def _joint(strands: Mapping[str, Strand]) -> JointEncoder | None:
+    """Returns the joint encoder of which both the learned and the dense strand are halves; None where they are not."""
+    encoders = [getattr(strands.get(name), "encoder", None) for name in _HALVES]
+    learned, dense = (getattr(encoder, "joint", None) for encoder in encoders)
+    return learned if learned is dense else None
 
 
 def made_with(names: Sequence[str], given: Mapping[str, Given]) -> Encoders:

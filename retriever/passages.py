@@ -57,6 +57,11 @@ def passage_spans(text: str, words: int = WORDS, overlap: int = OVERLAP) -> Iter
         first = _best_cut(text, starts, ends, stop - overlap, stop - overlap // 2, latest=False)
 
 
+def word_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yields (start, end) in characters of the words that passages are counted in, in scripts without spaces too."""
+    return (match.span() for match in _WORD.finditer(text))
+
+
 def split_document(document: Document, *, words: int = WORDS, overlap: int = OVERLAP) -> Iterator[Document]:
     """Yields the document's passages: `{id}#0`, `{id}#1`, ... with the same title and metadata.
 

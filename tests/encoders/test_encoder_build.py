@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from plait.encoders import EncoderError, load_dense, load_learned
-from plait.encoders.bert_onnx import _saturation_free
 from plait.encoders.build import build, main
+from plait.encoders.precision import saturation_free
 
 
 def contents(folder):
@@ -30,7 +30,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(name, head, precision, golden,
 @given(arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 5)), elements=st.floats(-4, 4, width=32)))
 @settings(max_examples=200, deadline=None)
 def test_sums_of_two_products_stay_in_16_bits(weight):
-    codes = np.rint(weight / _saturation_free(weight)).astype(int)
+    codes = np.rint(weight / saturation_free(weight)).astype(int)
     assert np.abs(codes).max() <= 127
     padded = np.pad(codes, ((0, len(codes) % 2), (0, 0))).reshape(-1, 2, codes.shape[1])
     worst = [255 * np.maximum(sign * padded, 0).sum(axis=1).max() for sign in (1, -1)]
@@ -38,7 +38,7 @@ def test_sums_of_two_products_stay_in_16_bits(weight):
 
 
 def test_weights_of_zero_are_fine(tmp_path):
-    assert _saturation_free(np.zeros((4, 3), np.float32)).tolist() == [1, 1, 1]
+    assert saturation_free(np.zeros((4, 3), np.float32)).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

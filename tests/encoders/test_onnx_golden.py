@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from plait.encoders import bert_onnx
+from plait.encoders import precision as precision_module
 from plait.encoders.build import build
 
 NAMES = ["bert-pooled", "distilbert-pooled", "bert-masked", "distilbert-masked"]
@@ -43,7 +43,7 @@ def test_int8_is_close_to_transformers(name, encoder, texts, reference):
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("tile", [1, 7, 64])
 def test_vocabulary_tiles_change_nothing(name, precision, tile, encoder, texts, golden, tmp_path, monkeypatch):
-    monkeypatch.setattr(bert_onnx, "VOCABULARY_TILE", tile)
+    monkeypatch.setattr(precision_module, "VOCABULARY_TILE", tile)
     build(golden / name, tmp_path, head="learned", precision=precision)
     from plait.encoders import load_learned
 

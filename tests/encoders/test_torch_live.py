@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from plait.encoders import load_dense, load_learned
 
+from .joint_folders import Kind, make_joint
+
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 
@@ -77,3 +79,12 @@ def test_what_we_cannot_build_goes_through_torch(golden, tmp_path):
     opened = load_dense(folder)
     assert isinstance(opened, TorchDenseEncoder)
     np.testing.assert_allclose(np.linalg.norm(opened.encode_documents(["a text"]), axis=1), 1, atol=1e-5)
+
+
+def test_the_dense_half_of_a_joint_checkpoint_is_read_elsewhere(texts, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    folder = make_joint(Kind(static=8), tmp_path / "checkpoint")
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(texts)
+    ours = load_dense(folder, precision="fp32", max_length=48)
+    np.testing.assert_allclose(ours.encode_documents(texts), theirs, atol=1e-5)

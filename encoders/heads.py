@@ -1,0 +1,155 @@
+"""Whole ONNX models: a trunk with pooling, with a masked-LM head, or with both halves of a joint encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .bert_onnx import Trunk
+from .checkpoint import Checkpoint, UnsupportedModelError
+from .contract import EncoderError
+from .graph import DENSE, INPUT, OUTPUT, OWN, WANT_DENSE, WANT_SPARSE, WEIGHTS, Graph
+from .joint_checkpoint import SparseHalf
+from .precision import PRECISIONS
+
+
+def _mean(graph: Graph, states: str) -> str:
+    return graph.op("ReduceMean", states, axes=[1], keepdims=0)
+
+
+def _first(graph: Graph, states: str) -> str:
+    return graph.op("Gather", states, graph.scalar(0, np.int64), axis=1)
+
+
+def _max(graph: Graph, states: str) -> str:
+    return graph.op("ReduceMax", states, axes=[1], keepdims=0)
+
+
+POOLINGS = {"mean": _mean, "cls": _first, "max": _max}
+
+
+def _log1p(graph: Graph, x: str) -> str:
+    return graph.op("Log", graph.op("Add", x, graph.scalar(1)))
+
+
+def _log1p_log1p(graph: Graph, x: str) -> str:
+    return _log1p(graph, _log1p(graph, x))
+
+
+ACTIVATIONS = {"log1p": _log1p, "log1p_log1p": _log1p_log1p}
+
+
+def dense_graph(checkpoint: Checkpoint, *, precision: str, pooling: str, normalize: bool) -> bytes:
+    """Returns the ONNX model of a dense encoder: text to one vector.
+
+    Args:
+        checkpoint: the model.
+        precision: one of `PRECISIONS`.
+        pooling: one of `POOLINGS`.
+        normalize: whether vectors are brought to length one.
+    """
+    trunk = Trunk(checkpoint, _known(PRECISIONS, precision, "precision"))
+    vectors = _pooled(trunk, trunk.last(), pooling, normalize)
+    return trunk.graph.model({OUTPUT: (vectors, trunk.hidden)})
+
+
+def _pooled(trunk: Trunk, rows: str, pooling: str, normalize: bool) -> str:
+    pooled = POOLINGS[_known(POOLINGS, pooling, "pooling")](trunk.graph, trunk.states(rows))
+    return trunk.graph.op("LpNormalization", pooled, axis=1, p=2) if normalize else pooled
+
+
+def learned_graph(checkpoint: Checkpoint, *, precision: str, activation: str) -> bytes:
+    """Returns the ONNX model of a learned sparse encoder: text to one weight per vocabulary entry.
+
+    Logits are pooled in vocabulary tiles before any logarithm: the logarithm grows with its argument, so the result is
+    the same, and memory does not grow with tokens times vocabulary.
+
+    Args:
+        checkpoint: the model.
+        precision: one of `PRECISIONS`.
+        activation: one of `ACTIVATIONS`.
+
+    Raises:
+        UnsupportedModelError: the checkpoint has no masked-LM head.
+    """
+    if not checkpoint.has_head:
+        raise UnsupportedModelError(
+            f"{checkpoint.folder} has no masked-LM head, which a learned sparse encoder needs: use it as a dense one"
+        )
+    activate = ACTIVATIONS[_known(ACTIVATIONS, activation, "activation")]
+    trunk = Trunk(checkpoint, _known(PRECISIONS, precision, "precision"))
+    graph, tensors = trunk.graph, trunk.tensors
+    transformed = trunk.activated(trunk.last(), "head.transform", checkpoint.activation)
+    states = trunk.states(trunk.norm(transformed, "head.norm"))
+    decoder = tensors["head.decoder.weight"]
+    tied = np.array_equal(decoder, tensors["words.weight"])
+    hidden = graph.op("Transpose", states, perm=[0, 2, 1])
+    largest = trunk.math.largest_logits(hidden, None if tied else decoder, len(decoder))
+    logits = graph.op("Add", largest, trunk.constant("head.decoder.bias"))
+    return graph.model({OUTPUT: (activate(graph, graph.op("Relu", logits)), len(decoder))})
+
+
+def joint_graph(
+    checkpoint: Checkpoint, half: SparseHalf, *, precision: str, pooling: str, normalize: bool, activation: str
+) -> bytes:
+    """Returns the ONNX model of a joint encoder: text to a vector, expansion weights, and a weight of each own token.
+
+    The sparse branch starts from what leaves a layer of the trunk: layers below it run once, for both. What one half
+    alone needs runs where that half is wanted: see `Graph.when`.
+
+    Args:
+        checkpoint: the model.
+        half: its sparse half.
+        precision: one of `PRECISIONS`.
+        pooling: one of `POOLINGS`; of the dense half, like `normalize`.
+        normalize: whether vectors are brought to length one.
+        activation: one of `ACTIVATIONS`; of the sparse half.
+    """
+    activate = ACTIVATIONS[_known(ACTIVATIONS, activation, "activation")]
+    trunk = Trunk(checkpoint, _known(PRECISIONS, precision, "precision"), half.tensors)
+    graph, fork = trunk.graph, trunk.depth - half.branch_layers
+    shared = trunk.layers(trunk.embeddings(), range(fork))
+    if half.branch_layers:
+        trunk.math.codes(shared)  # both strands' next layers read them
+
+    def dense() -> list[str]:
+        return [_pooled(trunk, trunk.layers(shared, range(fork, trunk.depth)), pooling, normalize)]
+
+    def sparse() -> list[str]:
+        rows = trunk.layers(shared, [f"sparse.{number}" for number in range(half.branch_layers)])
+        logits = graph.op("Add", _expansion(trunk, rows), trunk.constant("sparse.decoder.bias"))
+        weights = activate(graph, graph.op("Relu", logits))
+        return [weights, _literal(trunk, rows)] if half.literal else [weights]
+
+    (vectors,) = graph.when(WANT_DENSE, dense)
+    weights, *own = graph.when(WANT_SPARSE, sparse)
+    outputs: dict[str, tuple[str, int | str]] = {DENSE: (vectors, trunk.hidden), WEIGHTS: (weights, half.rows)}
+    if own:
+        outputs[OWN] = own[0], "length"
+    return graph.model(outputs)
+
+
+def _expansion(trunk: Trunk, rows: str) -> str:
+    """Returns the largest product over a text's tokens with each row of the decoder, (batch, rows)."""
+    graph = trunk.graph
+    states = trunk.norm(trunk.activated(rows, "sparse.transform", "gelu"), "sparse.norm")
+    shape = graph.op("Concat", graph.op("Shape", INPUT), graph.integers(-1), axis=0)
+    hidden = graph.op("Transpose", graph.op("Reshape", states, shape), perm=[0, 2, 1])
+    return trunk.math.largest_logits(
+        hidden, trunk.tensors.get("sparse.decoder.weight"), len(trunk.tensors["sparse.decoder.bias"])
+    )
+
+
+def _literal(trunk: Trunk, rows: str) -> str:
+    """Returns the weight of each token as a term of its own, (batch, length), never below 0."""
+    graph, op = trunk.graph, trunk.graph.op
+    column = graph.constant(trunk.tensors["sparse.literal.weight"][:, None])
+    scores = op("Reshape", op("MatMul", rows, column), op("Shape", INPUT))
+    return op("Relu", op("Add", scores, op("Gather", trunk.constant("sparse.literal.bias"), INPUT)))
+
+
+def _known(table: dict[str, Any], name: str, what: str) -> str:
+    if name not in table:
+        raise EncoderError(f"{what} {name!r} is not one of {', '.join(table)}")
+    return name

@@ -1,0 +1,207 @@
+"""What a joint checkpoint has beside a dense one: a sparse branch with its head, own-word weights, a query table.
+
+The folder is an ordinary Hugging Face one, which sentence-transformers still reads as a dense model. config.json has a
+key "plait" more, and model.safetensors has tensors more:
+
+    sparse.layer.{i}.*                  layers of the branch, named inside as the family names them
+    sparse.transform, sparse.norm       weight and bias: z = LayerNorm(gelu(W h + b))
+    sparse.decoder.weight               (rows, r); absent where it is the word table
+    sparse.decoder.bias                 (rows,)
+    sparse.terms                        (rows,) vocabulary ids, ascending; absent where rows are the whole vocabulary
+    sparse.literal.weight, .bias        (hidden,), (vocabulary,)
+    static.table, static.projection     (vocabulary, d), (d, hidden); the projection is absent where d is hidden
+
+A document weighs a term j by activation(relu(max_i z_i . D_j + c_j)), plus, where j is among its own tokens, the
+largest relu(weight . h_i + bias_j) of the tokens i that are j; h_i leave the branch. A static query is the sum of its
+tokens' rows of the table, projected, at length one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .checkpoint import JOINT_KEY, Checkpoint, Tensors
+from .contract import EncoderError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+VERSION = 1
+SETTINGS = {"branch_layers": int, "activation": str, "max_length": int, "literal": bool}
+
+
+@dataclass(frozen=True)
+class SparseHalf:
+    """The sparse half of a joint checkpoint.
+
+    Attributes:
+        branch_layers: layers of its own; they start from what leaves as many layers before the trunk's last.
+        activation: "log1p" or "log1p_log1p".
+        max_length: tokens read of a text.
+        literal: whether own words have weights of their own.
+        tensors: float32, "sparse.0.query.weight", "sparse.decoder.bias" and so on.
+        terms: int32 (rows,), the vocabulary ids of the decoder's rows; None for the whole vocabulary.
+    """
+
+    branch_layers: int
+    activation: str
+    max_length: int
+    literal: bool
+    tensors: Tensors
+    terms: NDArray[np.int32] | None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the decoder."""
+        return len(self.tensors["sparse.decoder.bias"])
+
+
+@dataclass(frozen=True)
+class QueryTable:
+    """Vectors of tokens, whose sum is a query.
+
+    Attributes:
+        table: float32 (vocabulary, d).
+        projection: float32 (d, hidden); None where d is hidden.
+    """
+
+    table: NDArray[np.float32]
+    projection: NDArray[np.float32] | None
+
+
+def read_sparse_half(checkpoint: Checkpoint) -> SparseHalf:
+    """Returns the sparse half of a joint checkpoint.
+
+    Raises:
+        EncoderError: the checkpoint is no joint one, or a setting or tensor is missing or of the wrong kind.
+    """
+    settings = _settings(checkpoint)
+    tensors = _Tensors(checkpoint)
+    layers, literal = settings["branch_layers"], settings["literal"]
+    found = _branch(tensors, layers)
+    found.update(_head(tensors))
+    if literal:
+        found["sparse.literal.weight"] = tensors.get("sparse.literal.weight", tensors.hidden)
+        found["sparse.literal.bias"] = tensors.get("sparse.literal.bias", tensors.vocabulary)
+    terms = _terms(tensors, len(found["sparse.decoder.bias"]))
+    return SparseHalf(layers, settings["activation"], settings["max_length"], literal, found, terms)
+
+
+def read_query_table(checkpoint: Checkpoint) -> QueryTable | None:
+    """Returns a joint checkpoint's static query table; None where there is none.
+
+    Raises:
+        EncoderError: a tensor is missing or of the wrong shape.
+    """
+    tensors = _Tensors(checkpoint)
+    if "static.table" not in tensors:
+        return None
+    table = tensors.get("static.table", tensors.vocabulary, "d")
+    width = table.shape[1]
+    if width == tensors.hidden and "static.projection" not in tensors:
+        return QueryTable(table, None)
+    return QueryTable(table, tensors.get("static.projection", width, tensors.hidden))
+
+
+def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    where, values = checkpoint.folder / "config.json", checkpoint.config.get(JOINT_KEY)
+    if not isinstance(values, dict):
+        raise EncoderError(
+            f"{where} has no {JOINT_KEY!r}, so this is no joint checkpoint: build it with the head dense or "
+            "learned, or train its sparse half first"
+        )
+    if values.get("version") != VERSION:
+        raise EncoderError(f"{where}: {JOINT_KEY} has version {values.get('version')!r}, this plait reads {VERSION}")
+    for key, kind in SETTINGS.items():
+        if type(values.get(key)) is not kind:
+            raise EncoderError(f"{where}: {JOINT_KEY} has {key} {values.get(key)!r}, expected {kind.__name__}")
+    depth = int(checkpoint.setting("layers"))
+    if not 0 <= values["branch_layers"] <= depth:
+        given = values["branch_layers"]
+        raise EncoderError(f"{where}: {JOINT_KEY} has branch_layers {given}, expected 0 to {depth}, the trunk's layers")
+    return values
+
+
+class _Tensors:
+    """The additional tensors of a joint checkpoint, checked as they are taken."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.vocabulary, self.hidden = checkpoint.tensors["words.weight"].shape
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.checkpoint.raw
+
+    def get(self, name: str, *shape: int | str) -> NDArray[np.float32]:
+        """Returns a tensor as float32; a str in the expected shape names an axis of any length."""
+        if name not in self:
+            raise EncoderError(f"{self.checkpoint.folder}: the weights have no tensor {name!r}")
+        tensor = np.asarray(self.checkpoint.raw[name], dtype=np.float32)
+        fits = len(tensor.shape) == len(shape) and all(
+            isinstance(want, str) or want == have for want, have in zip(shape, tensor.shape, strict=True)
+        )
+        if not fits:
+            expected = " x ".join(map(str, shape))
+            raise EncoderError(
+                f"{self.checkpoint.folder}: {name} is {' x '.join(map(str, tensor.shape))}, expected {expected}"
+            )
+        return tensor
+
+
+def _branch(tensors: _Tensors, layers: int) -> Tensors:
+    names = [(f"{ours}.{part}", f"{theirs}.{part}") for ours, theirs in tensors.checkpoint.family.layers.items()
+             for part in ("weight", "bias")]  # fmt: skip
+    like = tensors.checkpoint.tensors
+    return {
+        f"sparse.{number}.{ours}": tensors.get(f"sparse.layer.{number}.{theirs}", *like[f"0.{ours}"].shape)
+        for number in range(layers)
+        for ours, theirs in names
+    }
+
+
+def _head(tensors: _Tensors) -> Tensors:
+    transform = tensors.get("sparse.transform.weight", "r", tensors.hidden)
+    width = len(transform)
+    if width % 2:
+        raise EncoderError(
+            f"{tensors.checkpoint.folder}: sparse.transform.weight has {width} rows, expected an even number"
+        )
+    found = {"sparse.transform.weight": transform, "sparse.decoder.bias": tensors.get("sparse.decoder.bias", "rows")}
+    if not len(found["sparse.decoder.bias"]):
+        raise EncoderError(f"{tensors.checkpoint.folder}: sparse.decoder.bias is empty, expected a row for each term")
+    for name in ("sparse.transform.bias", "sparse.norm.weight", "sparse.norm.bias"):
+        found[name] = tensors.get(name, width)
+    if "sparse.decoder.weight" in tensors:
+        found["sparse.decoder.weight"] = tensors.get("sparse.decoder.weight", len(found["sparse.decoder.bias"]), width)
+        return found
+    if width != tensors.hidden or len(found["sparse.decoder.bias"]) != tensors.vocabulary:
+        raise EncoderError(
+            f"{tensors.checkpoint.folder}: without sparse.decoder.weight the decoder is the word table, "
+            f"{tensors.vocabulary} x {tensors.hidden}, but sparse.decoder.bias has "
+            f"{len(found['sparse.decoder.bias'])} rows and sparse.transform.weight {width}"
+        )
+    return found
+
+
+def _terms(tensors: _Tensors, rows: int) -> NDArray[np.int32] | None:
+    where = tensors.checkpoint.folder
+    if "sparse.terms" not in tensors:
+        if rows != tensors.vocabulary:
+            raise EncoderError(
+                f"{where}: the decoder has {rows} rows for {tensors.vocabulary} vocabulary ids: sparse.terms must say "
+                "which they are for"
+            )
+        return None
+    terms = np.asarray(tensors.checkpoint.raw["sparse.terms"])
+    if terms.shape != (rows,) or terms.dtype.kind not in "iu":
+        raise EncoderError(
+            f"{where}: sparse.terms is {terms.dtype} {' x '.join(map(str, terms.shape))}, expected {rows} whole "
+            "numbers, one for each row of the decoder"
+        )
+    inside = not rows or (terms[0] >= 0 and terms[-1] < tensors.vocabulary)
+    if not inside or (np.diff(terms.astype(np.int64)) <= 0).any():
+        raise EncoderError(f"{where}: sparse.terms are not ascending ids below {tensors.vocabulary}")
+    return terms.astype(np.int32)

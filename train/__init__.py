@@ -1,0 +1,1 @@
+"""Recipes that make encoders: pairs, teachers, losses, regularisers, mining, export."""

@@ -1,0 +1,280 @@
+"""Recipes: everything that decides what a training makes, in one small table that can be read, changed and kept.
+
+A recipe is data. The named ones of `RECIPES` differ in a few fields; a TOML file changes others:
+
+    base = "inference-free-l0"
+    steps = 3000
+    [teachers]
+    dense = 0.6
+    bm25 = 0.4
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import TrainError
+
+Weights = dict[str, float]
+
+QUERIES = ("encoded", "binary", "idf")
+NORMS = ("minmax", "zscore", "none")
+LOSS_NAMES = ("kl", "infonce", "margin_mse")
+PENALTY_NAMES = ("flops", "l0", "l1", "none")
+ACTIVATION_NAMES = ("log1p", "log1p_log1p")
+POOLING_NAMES = ("max", "sum")
+MINING = ("lexical", "learned", "dense")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training does. Every field has a bearing on the result; paths, threads and devices are not here.
+
+    Attributes:
+        name: what it is called.
+        strand: "learned" trains a sparse head, "dense" a static query table.
+        steps: gradient steps.
+        documents: documents in a step.
+        seeds: queries drawn for a step; each brings its document and shares the rest of the places among its hard
+            negatives.
+        queries: the most queries scored against a step's documents. Without a transformer in the query they cost next
+            to nothing, so a document meets its own and its neighbours' queries.
+        query_side: "encoded" by the same model (SPLADE), "binary" presence, or presence times "idf" (inference-free).
+        idf: whose inverse document frequencies weigh the finished encoder's queries: those of the "corpus" that is
+            searched, or the "trained" ones, which come with the model. Training itself knows its own text alone.
+        branch: layers of the trunk that the sparse strand has a copy of.
+        trunk: "frozen", or "tuned": the shared layers learn too.
+        keep_dense: weight of the distance between the trunk's dense vector and the original's; for a tuned trunk.
+        rank: width of the head; 0 ties its decoder to the word table.
+        terms: how often a word piece must occur in the training text to be an expansion term; 0: all are.
+        gelu: whether the head's transform has an activation.
+        literal: the literal residual: a document's own words have a learned weight beside the expansion.
+        activation: "log1p" or "log1p_log1p", after pooling.
+        pooling: "max" or "sum".
+        losses: loss -> weight.
+        scale: what a sparse score is multiplied by before a softmax.
+        penalty: "flops", "l0", "l1" or "none".
+        penalty_weight: of the documents' penalty, when warmed up.
+        query_penalty_weight: of the queries' penalty; for encoded queries.
+        tau: active terms that a document may have without penalty; for "l0".
+        warm_up: share of the steps in which the penalty rises, as the square of the step.
+        teachers: teacher -> weight: "dense", "bm25", or the name or folder of any learned encoder.
+        teacher_norm: how a teacher's scores of one query are normalised before they are averaged.
+        teacher_scale: what the average is multiplied by.
+        mining: where hard negatives come from; empty: none.
+        neighbours: queries of neighbouring documents that join a step, per document.
+        rate: learning rate of what is new.
+        layer_rate: learning rate of transformer layers.
+        decay: share of the steps in which the rates fall to nothing, at the end.
+        max_length: tokens read of a document in training.
+        encoder_length: tokens that the finished encoder reads.
+        precision: "bf16" or "fp32".
+        table_width: width of the static query table; 0: that of the trunk. For strand "dense".
+        seed: of everything random.
+    """
+
+    name: str
+    strand: str = "learned"
+    steps: int = 4000
+    documents: int = 96
+    seeds: int = 16
+    queries: int = 512
+    query_side: str = "idf"
+    idf: str = "corpus"
+    branch: int = 1
+    trunk: str = "frozen"
+    keep_dense: float = 0.0
+    rank: int = 128
+    terms: int = 20
+    gelu: bool = False
+    literal: bool = True
+    activation: str = "log1p"
+    pooling: str = "max"
+    losses: Weights = field(default_factory=lambda: {"kl": 1.0, "infonce": 0.1})
+    scale: float = 0.25
+    penalty: str = "flops"
+    penalty_weight: float = 3e-3
+    query_penalty_weight: float = 0.0
+    tau: float = 200.0
+    warm_up: float = 0.3
+    teachers: Weights = field(default_factory=lambda: {"dense": 0.6, "bm25": 0.4})
+    teacher_norm: str = "minmax"
+    teacher_scale: float = 12.0
+    mining: tuple[str, ...] = ("lexical", "dense")
+    neighbours: int = 4
+    rate: float = 1e-3
+    layer_rate: float = 1e-4
+    decay: float = 0.3
+    max_length: int = 160
+    encoder_length: int = 256
+    precision: str = "bf16"
+    table_width: int = 0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise TrainError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise TrainError(f"{name} is {getattr(self, name)!r}, expected a number from {low:g} to {high:g}")
+        _check_keys("losses", self.losses, LOSS_NAMES)
+        _check_weights("losses", self.losses)
+        _check_weights("teachers", self.teachers)
+        for way in self.mining:
+            if way not in MINING:
+                raise TrainError(f"mining has {way!r}, expected some of {', '.join(MINING)}")
+        if {"kl", "margin_mse"} & set(self.losses) and not self.teachers:
+            raise TrainError("the losses kl and margin_mse need teachers: give some, or use infonce alone")
+        if self.seeds > self.documents:
+            raise TrainError(f"seeds is {self.seeds}, but a step has {self.documents} documents")
+        if self.encoder_length < 3 or self.max_length < 3:
+            raise TrainError("max_length and encoder_length are at least 3: [CLS], a token, [SEP]")
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the recipe as plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """Returns the recipe with other values.
+
+        Raises:
+            TrainError: there is no such field, or its value is of another type or out of range.
+        """
+        return replace(self, **{name: _typed(name, value) for name, value in changes.items()})
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "strand": ("learned", "dense"),
+    "query_side": QUERIES,
+    "idf": ("corpus", "trained"),
+    "trunk": ("frozen", "tuned"),
+    "activation": ACTIVATION_NAMES,
+    "pooling": POOLING_NAMES,
+    "penalty": PENALTY_NAMES,
+    "teacher_norm": NORMS,
+    "precision": ("bf16", "fp32"),
+}
+_RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, 1e9),
+    "documents": (2, 1e5),
+    "seeds": (1, 1e5),
+    "queries": (1, 1e6),
+    "branch": (0, 1000),
+    "keep_dense": (0, 1e9),
+    "rank": (0, 1e5),
+    "terms": (0, 1e9),
+    "scale": (1e-6, 1e6),
+    "penalty_weight": (0, 1e6),
+    "query_penalty_weight": (0, 1e6),
+    "tau": (0, 1e6),
+    "warm_up": (0, 1),
+    "teacher_scale": (1e-6, 1e6),
+    "neighbours": (0, 1000),
+    "rate": (0, 10),
+    "layer_rate": (0, 10),
+    "decay": (0, 1),
+    "table_width": (0, 1e5),
+}
+_TYPES = {f.name: f.type for f in fields(Recipe)}
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name not in _TYPES:
+        raise TrainError(f"a recipe has no field {name!r}; it has: {', '.join(_TYPES)}")
+    kind = _TYPES[name]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "float" and number:
+        return float(value)
+    if kind.startswith("tuple") and isinstance(value, list | tuple):
+        return tuple(value)
+    if kind == "Weights" and isinstance(value, Mapping):
+        return dict(value)
+    if (kind == "int" and number and isinstance(value, int)) or type(value).__name__ == kind:
+        return value
+    wanted = {"Weights": "a table of names and numbers", "tuple[str, ...]": "a list of names"}.get(kind, kind)
+    raise TrainError(f"{name} is {value!r}, expected {wanted}")
+
+
+def _check_keys(what: str, weights: Weights, allowed: tuple[str, ...]) -> None:
+    for name in weights:
+        if name not in allowed:
+            raise TrainError(f"{what} has {name!r}, expected some of {', '.join(allowed)}")
+
+
+def _check_weights(what: str, weights: Weights) -> None:
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+            raise TrainError(f"{what}: the weight of {name!r} is {weight!r}, expected a number from 0")
+    if weights and not any(weights.values()):
+        raise TrainError(f"{what}: every weight is 0")
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        # arXiv 2107.05720, 2109.10086, 2205.04733: both sides through the model, FLOPS on both.
+        Recipe(
+            "splade",
+            query_side="encoded",
+            trunk="tuned",
+            branch=0,
+            rank=0,
+            terms=0,
+            gelu=True,
+            literal=False,
+            query_penalty_weight=3e-3,
+            queries=64,
+            neighbours=0,
+            scale=1.0,
+        ),
+        # arXiv 2109.10086, section 3.3: expansion of documents alone, queries are binary.
+        Recipe("splade-doc", query_side="binary", trunk="tuned", branch=0, rank=0, terms=0, gelu=True, literal=False),
+        # arXiv 2411.04403: IDF inside the matching function, heterogeneous teachers.
+        Recipe("inference-free"),
+        # arXiv 2504.14839: FLOPS over documents with more than tau terms, a second logarithm.
+        Recipe("inference-free-l0", penalty="l0", activation="log1p_log1p"),
+        # arXiv 2505.12260: a dense query is a sum of table rows.
+        Recipe("static-query", strand="dense", rate=5e-3, documents=512, queries=4096, steps=3000),
+    )
+}
+
+
+def recipe_of(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Returns a recipe by name, or from a TOML file whose `base` names the recipe that it changes.
+
+    Raises:
+        TrainError: there is no such recipe or file, or a value is wrong.
+    """
+    recipe = RECIPES.get(str(name)) or _from_file(Path(name))
+    return recipe.changed(changes or {})
+
+
+def _from_file(path: Path) -> Recipe:
+    if path.suffix != ".toml":
+        raise TrainError(f"no recipe {str(path)!r}: it is neither {', '.join(RECIPES)}, nor a .toml file")
+    values = _toml(path)
+    base = values.pop("base", "inference-free")
+    if base not in RECIPES:
+        raise TrainError(f"{path}: base is {base!r}, expected one of {', '.join(RECIPES)}")
+    try:
+        return RECIPES[base].changed({"name": path.stem, **values})
+    except TrainError as error:
+        raise TrainError(f"{path}: {error}") from error
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainError(f"{path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise TrainError(f"{path} is not valid TOML: {error}") from error
