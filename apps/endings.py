@@ -50,8 +50,9 @@ def utf8_output() -> None:
 def _told(error: Exception) -> str | None:
     """Returns what to tell of an error, or None where it is a bug and deserves its traceback."""
     from ..eval.contract import EvalError
+    from ..train.errors import TrainError
 
-    if isinstance(error, (*PlaitError, EvalError)):
+    if isinstance(error, (*PlaitError, EvalError, TrainError)):
         return str(error)
     if isinstance(error, OSError):  # a full disk, a folder that may not be written
         return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)

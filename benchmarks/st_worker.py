@@ -1,5 +1,8 @@
 """sentence-transformers in a process of its own, for encoding.py: its Python has torch, plait's has not.
 
+Both strands of a joint checkpoint, each as a model of its own: the dense half is an ordinary `SentenceTransformer`; the
+sparse half a `SparseEncoder` of its trunk with the branch on top, its head, `SpladePooling`, and own words.
+
 Reads one JSON request a line on stdin, `{"strand", "texts": FILE, "max_length", "out": FILE}`, encodes the texts,
 writes the vectors, and answers with one JSON line on stdout: `{"seconds"}`, or `{"error"}`. The first line that it
 writes, once its libraries are loaded, names their versions.
@@ -8,7 +11,6 @@ writes, once its libraries are loaded, names their versions.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import sys
 import time
@@ -17,12 +19,12 @@ from typing import Any
 
 import common
 
-CLASSES = {"dense": "SentenceTransformer", "learned": "SparseEncoder"}
+DENSE, LEARNED = "dense", "learned"
 
 
 def main() -> None:
     """Answers requests until stdin ends."""
-    threads, folders = int(sys.argv[1]), dict(zip(CLASSES, sys.argv[2:], strict=True))
+    threads, folder = int(sys.argv[1]), Path(sys.argv[2])
     answers, sys.stdout = sys.stdout, sys.stderr  # what the libraries print is no answer
     common.pin_threads(threads, cores=True)
     try:
@@ -36,7 +38,7 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            _answer(answers, {"seconds": _encode(library, models, folders, **request)})
+            _answer(answers, {"seconds": _encode(library, models, folder, **request)})
         except Exception as error:  # told to the one who asked, whatever it is
             _answer(answers, {"error": f"{type(error).__name__}: {error}"})
 
@@ -46,10 +48,10 @@ def _answer(stream: Any, values: dict[str, Any]) -> None:
 
 
 def _encode(
-    library: Any, models: dict[str, Any], folders: dict[str, str], strand: str, texts: str, max_length: int, out: str
+    library: Any, models: dict[str, Any], folder: Path, strand: str, texts: str, max_length: int, out: str
 ) -> float:
     if strand not in models:
-        models[strand] = getattr(library, CLASSES[strand])(_folder(folders[strand]), device="cpu")
+        models[strand] = _dense(library, folder) if strand == DENSE else _learned(library, folder)
         models[strand].max_seq_length = max_length
     documents = json.loads(Path(texts).read_text(encoding="utf-8"))
     began = time.perf_counter()
@@ -59,14 +61,12 @@ def _encode(
     return seconds
 
 
-def _folder(given: str) -> str:
-    """Returns a model folder: as given, or `model` inside an installed package."""
-    if Path(given).is_dir():
-        return given
-    found = importlib.util.find_spec(given)
-    if found is None or not found.submodule_search_locations:
-        raise FileNotFoundError(f"{given!r} is neither a folder nor an installed package with a folder `model`")
-    return str(Path(next(iter(found.submodule_search_locations))) / "model")
+def _dense(library: Any, folder: Path) -> Any:
+    return library.SentenceTransformer(str(folder), device="cpu")
+
+
+def _learned(library: Any, folder: Path) -> Any:
+    return library.SparseEncoder(modules=importlib.import_module("st_modules").sparse_modules(folder), device="cpu")
 
 
 def _save(strand: str, vectors: Any, out: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checkpoint import TORCH_HINT, Checkpoint, UnsupportedModelError, read_checkpoint
+from .checkpoint import JOINT_KEY, TORCH_HINT, Checkpoint, UnsupportedModelError, read_checkpoint
 from .contract import EncoderError
 from .extras import require
 from .heads import ACTIVATIONS, POOLINGS, dense_graph, joint_graph, learned_graph
@@ -148,7 +148,9 @@ def _dense(
         raise EncoderError(f"activation {activation!r} is for a learned head; a dense one has pooling and normalize")
     pooling, normalize = _pooling(checkpoint, pooling, normalize)
     model = dense_graph(checkpoint, precision=precision, pooling=pooling, normalize=normalize)
-    return Written(model, _dense_formula(pooling, normalize), int(checkpoint.setting("hidden")))
+    table = None if JOINT_KEY in checkpoint.config else read_query_table(checkpoint)
+    arrays = _query_arrays(table) if table else {}
+    return Written(model, _dense_formula(pooling, normalize), int(checkpoint.setting("hidden")), arrays=arrays)
 
 
 def _pooling(checkpoint: Checkpoint, pooling: str | None, normalize: bool | None) -> tuple[str, bool]:
@@ -178,17 +180,23 @@ def _joint(
     half, table = read_sparse_half(checkpoint), read_query_table(checkpoint)
     pooling, normalize = _pooling(checkpoint, pooling, normalize)
     activation = activation or half.activation
+    if half.pooling == "sum" and activation != "log1p":
+        raise EncoderError(f"activation {activation!r} is for pooling 'max'; this model sums log1p over tokens")
     model = joint_graph(
         checkpoint, half, precision=precision, pooling=pooling, normalize=normalize, activation=activation
     )
-    formula = f"max+{activation}+own" if half.literal else f"max+{activation}"
+    if half.queries != "idf" and checkpoint.idf:
+        raise EncoderError(
+            f"{checkpoint.folder}: the queries are {half.queries!r}, so idf.json has no use: remove it, or say 'idf'"
+        )
+    formula = f"{half.pooling}+{activation}" + ("+own" if half.literal else "")
     terms = {} if half.terms is None else {TERMS: npy(half.terms)}
     return Written(
         model,
         _dense_formula(pooling, normalize),
         int(checkpoint.setting("hidden")),
         half.max_length,
-        JointFacts(formula, len(checkpoint.tensors["words.weight"]), half.literal, table is not None),
+        JointFacts(formula, len(checkpoint.tensors["words.weight"]), half.literal, table is not None, half.queries),
         {**terms, **(_query_arrays(table) if table else {})},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def _log1p_log1p(graph: Graph, x: str) -> str:
 
 
 ACTIVATIONS = {"log1p": _log1p, "log1p_log1p": _log1p_log1p}
+Activation = Callable[[Graph, str], str]
 
 
 def dense_graph(checkpoint: Checkpoint, *, precision: str, pooling: str, normalize: bool) -> bytes:
@@ -118,8 +120,7 @@ def joint_graph(
 
     def sparse() -> list[str]:
         rows = trunk.layers(shared, [f"sparse.{number}" for number in range(half.branch_layers)])
-        logits = graph.op("Add", _expansion(trunk, rows), trunk.constant("sparse.decoder.bias"))
-        weights = activate(graph, graph.op("Relu", logits))
+        weights = SPARSE_POOLINGS[half.pooling](trunk, _hidden(trunk, rows, half), activate)
         return [weights, _literal(trunk, rows)] if half.literal else [weights]
 
     (vectors,) = graph.when(WANT_DENSE, dense)
@@ -130,15 +131,29 @@ def joint_graph(
     return graph.model(outputs)
 
 
-def _expansion(trunk: Trunk, rows: str) -> str:
-    """Returns the largest product over a text's tokens with each row of the decoder, (batch, rows)."""
-    graph = trunk.graph
-    states = trunk.norm(trunk.activated(rows, "sparse.transform", "gelu"), "sparse.norm")
+def _hidden(trunk: Trunk, rows: str, half: SparseHalf) -> str:
+    """Returns what meets the decoder, (batch, r, length)."""
+    graph, name = trunk.graph, "sparse.transform"
+    transformed = trunk.activated(rows, name, "gelu") if half.gelu else trunk.linear(rows, name)
+    states = trunk.norm(transformed, "sparse.norm")
     shape = graph.op("Concat", graph.op("Shape", INPUT), graph.integers(-1), axis=0)
-    hidden = graph.op("Transpose", graph.op("Reshape", states, shape), perm=[0, 2, 1])
-    return trunk.math.largest_logits(
-        hidden, trunk.tensors.get("sparse.decoder.weight"), len(trunk.tensors["sparse.decoder.bias"])
-    )
+    return graph.op("Transpose", graph.op("Reshape", states, shape), perm=[0, 2, 1])
+
+
+def _largest(trunk: Trunk, hidden: str, activate: Activation) -> str:
+    """Returns the activated largest logit over a text's tokens of each row of the decoder, (batch, rows)."""
+    graph, bias = trunk.graph, trunk.tensors["sparse.decoder.bias"]
+    largest = trunk.math.largest_logits(hidden, trunk.tensors.get("sparse.decoder.weight"), len(bias))
+    return activate(graph, graph.op("Relu", graph.op("Add", largest, trunk.constant("sparse.decoder.bias"))))
+
+
+def _summed(trunk: Trunk, hidden: str, activate: Activation) -> str:
+    """Returns the sum over a text's tokens of the activated logits of each row of the decoder, (batch, rows)."""
+    bias = trunk.tensors["sparse.decoder.bias"]
+    return trunk.math.summed_logits(hidden, trunk.tensors.get("sparse.decoder.weight"), bias, activate)
+
+
+SPARSE_POOLINGS = {"max": _largest, "sum": _summed}
 
 
 def _literal(trunk: Trunk, rows: str) -> str:

@@ -99,14 +99,14 @@ class OnnxJointEncoder:
         self.model.each_batch(self._prompted(texts, side), work)
         return vectors
 
-    def encode_learned(self, texts: Sequence[str]) -> csr_matrix:
-        """Returns the sparse vectors of documents, float32 (len(texts), vocabulary)."""
+    def encode_learned(self, texts: Sequence[str], side: str = "document") -> csr_matrix:
+        """Returns the sparse vectors of texts that go through the model, float32 (len(texts), vocabulary)."""
         rows = self._rows(texts)
 
         def work(positions: list[int], ids: Ids) -> None:
             self._keep_rows(rows, positions, ids, self.model.run_for(self._learned_outputs, ids))
 
-        self.model.each_batch(self._prompted(texts, "document"), work)
+        self.model.each_batch(self._prompted(texts, side), work)
         return csr(rows, self.facts.dim)
 
     @property
@@ -186,7 +186,7 @@ class JointDense:
 
 
 class JointLearned:
-    """The learned half of a joint encoder, a `SparseEncoder`; queries need its tokenizer alone.
+    """The learned half of a joint encoder, a `SparseEncoder`; queries need its tokenizer alone, or are encoded too.
 
     Args:
         joint: the whole encoder.
@@ -207,9 +207,18 @@ class JointLearned:
         return self.joint.encode_learned(texts)
 
     def encode_queries(self, texts: Sequence[str]) -> csr_matrix:
-        """Returns float32 (len(texts), vocabulary): one weight per distinct token; empty where there is none."""
+        """Returns float32 (len(texts), vocabulary): a weight per distinct token, or what the model makes of them."""
+        if self._encoded:
+            return self.joint.encode_learned(texts, "query")
         return self.joint.token_queries.encode(texts)
 
     def term_names(self, text: str) -> dict[int, str]:
         """Returns the wordpieces of a text's terms, by column."""
+        if self._encoded:
+            columns = self.encode_queries([text]).indices.tolist()
+            return {column: self.joint.model.tokenizer.token(column) for column in columns}
         return self.joint.token_queries.names(text)
+
+    @property
+    def _encoded(self) -> bool:
+        return self.joint.facts.queries == "encoded"

@@ -11,6 +11,13 @@ key "plait" more, and model.safetensors has tensors more:
     sparse.literal.weight, .bias        (hidden,), (vocabulary,)
     static.table, static.projection     (vocabulary, d), (d, hidden); the projection is absent where d is hidden
 
+The key "plait" may also say, where it is not the first of each:
+
+    gelu      true, or false: z = LayerNorm(W h + b)
+    pooling   "max", or "sum": a term weighs the sum over tokens of log(1 + relu(z_i . D_j + c_j))
+    queries   "idf": presence, weighted by the index or by an idf.json; "binary": presence alone; "encoded": queries go
+              through the sparse half as documents do
+
 A document weighs a term j by activation(relu(max_i z_i . D_j + c_j)), plus, where j is among its own tokens, the
 largest relu(weight . h_i + bias_j) of the tokens i that are j; h_i leave the branch. A static query is the sum of its
 tokens' rows of the table, projected, at length one.
@@ -19,6 +26,7 @@ tokens' rows of the table, projected, at length one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +39,12 @@ if TYPE_CHECKING:
 
 VERSION = 1
 SETTINGS = {"branch_layers": int, "activation": str, "max_length": int, "literal": bool}
+# What may be left out, and what it can be; the first is meant where it is.
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "gelu": (True, False),
+    "pooling": ("max", "sum"),
+    "queries": ("idf", "binary", "encoded"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,9 @@ class SparseHalf:
         literal: whether own words have weights of their own.
         tensors: float32, "sparse.0.query.weight", "sparse.decoder.bias" and so on.
         terms: int32 (rows,), the vocabulary ids of the decoder's rows; None for the whole vocabulary.
+        gelu: whether the transform has an activation.
+        pooling: "max" or "sum".
+        queries: "idf", "binary" or "encoded".
     """
 
     branch_layers: int
@@ -52,6 +69,9 @@ class SparseHalf:
     literal: bool
     tensors: Tensors
     terms: NDArray[np.int32] | None
+    gelu: bool = True
+    pooling: str = "max"
+    queries: str = "idf"
 
     @property
     def rows(self) -> int:
@@ -87,7 +107,8 @@ def read_sparse_half(checkpoint: Checkpoint) -> SparseHalf:
         found["sparse.literal.weight"] = tensors.get("sparse.literal.weight", tensors.hidden)
         found["sparse.literal.bias"] = tensors.get("sparse.literal.bias", tensors.vocabulary)
     terms = _terms(tensors, len(found["sparse.decoder.bias"]))
-    return SparseHalf(layers, settings["activation"], settings["max_length"], literal, found, terms)
+    options = {key: settings.get(key, allowed[0]) for key, allowed in OPTIONS.items()}
+    return SparseHalf(layers, settings["activation"], settings["max_length"], literal, found, terms, **options)
 
 
 def read_query_table(checkpoint: Checkpoint) -> QueryTable | None:
@@ -118,11 +139,23 @@ def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
     for key, kind in SETTINGS.items():
         if type(values.get(key)) is not kind:
             raise EncoderError(f"{where}: {JOINT_KEY} has {key} {values.get(key)!r}, expected {kind.__name__}")
+    _check_options(where, values)
     depth = int(checkpoint.setting("layers"))
     if not 0 <= values["branch_layers"] <= depth:
         given = values["branch_layers"]
         raise EncoderError(f"{where}: {JOINT_KEY} has branch_layers {given}, expected 0 to {depth}, the trunk's layers")
     return values
+
+
+def _check_options(where: Path, values: dict[str, Any]) -> None:
+    for key, allowed in OPTIONS.items():
+        given = values.get(key, allowed[0])
+        if given not in allowed or type(given) is not type(allowed[0]):
+            raise EncoderError(
+                f"{where}: {JOINT_KEY} has {key} {given!r}, expected one of {', '.join(map(str, allowed))}"
+            )
+    if values.get("pooling") == "sum" and values["activation"] != "log1p":
+        raise EncoderError(f"{where}: {JOINT_KEY} has activation {values['activation']!r}; pooling 'sum' is of 'log1p'")
 
 
 class _Tensors:

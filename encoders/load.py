@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from .checkpoint import UnsupportedModelError, is_joint
 from .contract import QUERIES, STATIC, TRANSFORMER, DenseEncoder, EncoderError, SparseEncoder, no_table
 from .extras import require
-from .manifest import FORMAT, JOINT, ModelFolder, checked_length, is_built, open_folder, sha256
+from .manifest import FORMAT, JOINT, TABLE, ModelFolder, checked_length, is_built, open_folder, sha256
 
 if TYPE_CHECKING:
     from .joint import OnnxJointEncoder
@@ -178,6 +178,8 @@ def _load(
     if built.manifest.head == JOINT:
         joint = _shared(built, _full_name(STATIC_NAMES.get(_plain(name), name), folder), options)
         return kind.face(joint, full_name, queries)
+    if queries == STATIC and TABLE in built.manifest.files:
+        return kind.onnx(built, name=full_name, queries=queries, **given)
     _refuse_table(queries, name)
     return kind.onnx(built, name=full_name, **given)
 

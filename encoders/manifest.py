@@ -37,12 +37,14 @@ class JointFacts:
         dim: columns of the sparse vector: the vocabulary.
         literal: whether the model weighs a document's own tokens.
         static: whether there is a static query table.
+        queries: "idf", "binary" or "encoded", see `joint_checkpoint`; not written where it is "idf".
     """
 
     activation: str
     dim: int
     literal: bool
     static: bool
+    queries: str = "idf"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Manifest:
     def to_text(self) -> str:
         """Returns the text of plait.json."""
         values = {key: value for key, value in asdict(self).items() if key != "joint" or value is not None}
+        if self.joint is not None and self.joint.queries == "idf":
+            del values["joint"]["queries"]
         return json.dumps(values, indent=1, sort_keys=True) + "\n"
 
     def identity(self, name: str, max_length: int) -> Identity:
@@ -124,7 +128,9 @@ class Manifest:
             activation=activation,
             max_length=max_length,
             dim=dim,
-            query_weights="idf" if learned and not idf else "encoder",
+            query_weights="idf"
+            if learned and not idf and (not self.joint or self.joint.queries == "idf")
+            else "encoder",
         )
 
 

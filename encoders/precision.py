@@ -18,6 +18,8 @@ from .graph import MICROSOFT, Graph
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Activate = Callable[[Graph, str], str]
+
 VOCABULARY_TILE = 1024  # columns of the head computed at a time: length x tile sums, a few MB at most
 _ZERO_POINT = 128
 _TINY = 1e-9  # keeps the scale of an all-zero row above zero
@@ -77,6 +79,13 @@ class Float32:
         """
         table = self.words if decoder is None else self.graph.constant(decoder)
         return _largest(self.graph, table, vocabulary, lambda tile: self.graph.op("MatMul", tile, hidden))
+
+    def summed_logits(
+        self, hidden: str, decoder: NDArray[np.float32] | None, bias: NDArray[np.float32], activate: Activate
+    ) -> str:
+        """Returns the sum over a text's tokens of what is above zero of each logit, activated, (batch, vocabulary)."""
+        table = self.words if decoder is None else self.graph.constant(decoder)
+        return _summed(self.graph, [table], bias, activate, lambda tile: self.graph.op("MatMul", tile, hidden))
 
 
 class Int8:
@@ -147,13 +156,34 @@ class Int8:
         """
         graph, op = self.graph, self.graph.op
         table, table_scales = (self.words, self.scales) if decoder is None else self._table(decoder)
-        scales = self._text_scales(hidden)
-        zeros = op("Expand", graph.scalar(0, np.int8), op("Shape", scales))
-        codes = op("QuantizeLinear", hidden, scales, zeros, axis=0)
+        codes, scales = self._text_codes(hidden)
         zero_point = graph.scalar(_ZERO_POINT, np.uint8)
         sums = _largest(graph, table, vocabulary, lambda tile: op("MatMulInteger", tile, codes, zero_point))
         floats = op("Mul", self._float(sums), op("Unsqueeze", scales, graph.integers(1)))
         return op("Mul", floats, table_scales)
+
+    def summed_logits(
+        self, hidden: str, decoder: NDArray[np.float32] | None, bias: NDArray[np.float32], activate: Activate
+    ) -> str:
+        """Returns the sum over a text's tokens of what is above zero of each logit, activated, (batch, vocabulary)."""
+        graph, op = self.graph, self.graph.op
+        table, table_scales = (self.words, self.scales) if decoder is None else self._table(decoder)
+        codes, scales = self._text_codes(hidden)
+        steps = op("Unsqueeze", scales, graph.integers(1, 2))
+
+        def product(tile: str, tile_scales: str) -> str:
+            sums = op("MatMulInteger", tile, codes, graph.scalar(_ZERO_POINT, np.uint8))
+            rows = op("Unsqueeze", tile_scales, graph.integers(1))
+            return op("Mul", op("Mul", self._float(sums), steps), rows)
+
+        return _summed(graph, [table, table_scales], bias, activate, product)
+
+    def _text_codes(self, hidden: str) -> tuple[str, str]:
+        """Returns the codes of each text's states, and a scale a text."""
+        op = self.graph.op
+        scales = self._text_scales(hidden)
+        zeros = op("Expand", self.graph.scalar(0, np.int8), op("Shape", scales))
+        return op("QuantizeLinear", hidden, scales, zeros, axis=0), scales
 
     def _text_scales(self, hidden: str) -> str:
         """Returns (batch,) scales such that two neighbours' codes sum to at most 128: 255 x 128 fits in 16 bits."""
@@ -173,10 +203,29 @@ PRECISIONS: dict[str, type[Float32] | type[Int8]] = {"fp32": Float32, "int8": In
 
 
 def _largest(graph: Graph, table: str, vocabulary: int, product: Callable[[str], str]) -> str:
-    sizes = [min(VOCABULARY_TILE, vocabulary - start) for start in range(0, vocabulary, VOCABULARY_TILE)]
-    tiles = graph.split(table, sizes)  # of a constant: done once, when the model is loaded
+    tiles = graph.split(table, _sizes(vocabulary))  # of a constant: done once, when the model is loaded
     largest = [graph.op("ReduceMax", product(tile), axes=[2], keepdims=0) for tile in tiles]
     return graph.op("Concat", *largest, axis=1)
+
+
+def _summed(
+    graph: Graph,
+    tables: Sequence[str],
+    bias: NDArray[np.float32],
+    activate: Activate,
+    product: Callable[..., str],
+) -> str:
+    sizes, op = _sizes(len(bias)), graph.op
+    biases = graph.constant(bias[:, None])
+    sums = []
+    for *tiles, part in zip(*(graph.split(table, sizes) for table in (*tables, biases)), strict=True):
+        logits = op("Relu", op("Add", product(*tiles), part))
+        sums.append(op("ReduceSum", activate(graph, logits), graph.integers(2), keepdims=0))
+    return op("Concat", *sums, axis=1)
+
+
+def _sizes(vocabulary: int) -> list[int]:
+    return [min(VOCABULARY_TILE, vocabulary - start) for start in range(0, vocabulary, VOCABULARY_TILE)]
 
 
 def row_scales(table: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .errors import TrainError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -30,7 +32,7 @@ class Step:
     """Positions in a training set.
 
     Attributes:
-        documents: int64, ascending.
+        documents: int64, ascending; fewer than the recipe says where drawn ones are the same.
         queries: int64, ascending.
         positives: bool (queries, documents).
     """
@@ -47,9 +49,18 @@ class Batches:
         training: queries and their documents.
         recipe: sizes and seed.
         negatives: int32 (queries, n) of hard negatives, -1 where there are fewer; None for none.
+
+    Raises:
+        TrainError: there is no query, or the negatives are of another number of them.
     """
 
     def __init__(self, training: TrainingSet, recipe: Recipe, negatives: NDArray[np.int32] | None) -> None:
+        if not len(training.queries):
+            raise TrainError("a training set without a query has nothing to draw: give pairs, or make queries")
+        if negatives is not None and len(negatives) != len(training.queries):
+            raise TrainError(
+                f"hard negatives of {len(negatives)} queries, expected {len(training.queries)}: mine them again"
+            )
         self._positives = training.positives
         self._recipe = recipe
         self._negatives = negatives

@@ -6,6 +6,9 @@ and once over those alone, with gradient. What the textbook form computes beside
 back, so the gradient is the same.
 """
 
+# pyright: reportMissingImports=false
+# (torch is an extra: types are checked without it)
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -44,9 +47,11 @@ class Sparse:
 
     def gathered(self, columns: Tensor) -> Tensor:
         """Returns float32 (documents, len(columns)): the given columns, ascending and distinct, with gradient."""
-        place = torch.searchsorted(columns, self.columns).clamp(max=max(len(columns) - 1, 0))
-        inside = columns[place] == self.columns if len(columns) else torch.zeros_like(self.columns, dtype=torch.bool)
         found = torch.zeros(self.shape[0], len(columns), device=self.values.device)
+        if not len(columns):
+            return found
+        place = torch.searchsorted(columns, self.columns).clamp(max=len(columns) - 1)
+        inside = columns[place] == self.columns
         return found.index_put((self.rows[inside], place[inside]), self.values[inside])
 
 
@@ -55,7 +60,7 @@ def active(states: Tensor, lengths: Sequence[int], decoder: Tensor, bias: Tensor
 
     Args:
         states: (tokens, width), the documents one after the other.
-        lengths: tokens of each document.
+        lengths: tokens of each document, at least one.
         decoder: (vocabulary, width).
         bias: (vocabulary,).
         precise: float32 instead of bfloat16.
@@ -73,7 +78,7 @@ def active(states: Tensor, lengths: Sequence[int], decoder: Tensor, bias: Tensor
             logits = x @ table[tile].T
             for first, last, token, length in runs:
                 part = logits[token : token + (last - first) * length].view(last - first, length, -1)
-                found[first:last, tile] = part.amax(1) + bias.detach()[tile] > 0
+                found[first:last, tile] = ~(part.amax(1) + bias.detach()[tile] <= 0)  # NaN counts: the loss must see it
         return found
 
 
@@ -103,12 +108,14 @@ def pooled_logits(
 
     Args:
         states: float32 (tokens, width), the documents one after the other.
-        lengths: tokens of each document; documents of one length side by side are quicker.
+        lengths: tokens of each document, at least one; documents of one length side by side are quicker.
         decoder: float32 (vocabulary, width).
         bias: float32 (vocabulary,).
         pooling: "max": the largest logit of a term over the tokens; "sum": the sum of log(1 + logit) over the tokens
             where it is above zero (SPLADE's first form), already activated.
         precise: find the active terms in float32; bfloat16 may miss one that is barely above zero.
+
+    Where tokens of a document tie for the largest logit, one of them gets the gradient, as from `Tensor.max`.
     """
     mask = active(states, lengths, decoder, bias, precise=precise)
     pool = _largest if pooling == "max" else _sum_of_logs

@@ -1,5 +1,8 @@
 """Training of a sparse head: one step, the schedule, and what is kept so that it can go on after an interruption."""
 
+# pyright: reportMissingImports=false
+# (torch is an extra: types are checked without it)
+
 from __future__ import annotations
 
 import json
@@ -33,6 +36,7 @@ Scores = Callable[["NDArray[np.int64]", "NDArray[np.int64]"], "NDArray[np.float3
 RATE_RISES = 30  # steps in which the learning rate rises from nothing
 LOWEST_RATE = 0.02  # of the full rate, at the end
 CLIP = 1.0  # the largest norm of a gradient
+_CALMER = "lower `rate` or `layer_rate`"
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,8 @@ class Model:
         order: list[int] = []
         kept, dense = [], []
         for group in grouped(lengths):
-            below, mask = states([documents[at] for at in group])
-            with self._autocast():
+            with self._autocast():  # states too: a trunk that learns computes them here
+                below, mask = states([documents[at] for at in group])
                 kept.append(self.head.states(below, mask)[mask])
                 dense.append(self._dense(below, mask))
             order += group
@@ -132,7 +136,7 @@ class Model:
         """
         mine = self.tensors()
         if mine.keys() != tensors.keys() or any(mine[name].shape != tensors[name].shape for name in mine):
-            raise TrainError("the checkpoint is of another recipe or model: begin anew, or give the one it was made with")
+            raise TrainError("the checkpoint is of another recipe or model: begin anew, or give that one")
         for name, tensor in mine.items():
             tensor.copy_(tensors[name])
 
@@ -172,7 +176,8 @@ class Training:
         recipe, device = self.recipe, self.model.device
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * _rate(self.done, recipe)
-        vectors, order, dense = self.model.encode(step.documents.tolist(), self.material.documents, self.material.states)
+        material = self.material
+        vectors, order, dense = self.model.encode(step.documents.tolist(), material.documents, material.states)
         columns, queries, query_vectors = self._queries(step.queries)
         scores = queries @ vectors.gathered(columns).T * recipe.scale
         # rows of `vectors` are in the order of `order`; the step's documents are ascending
@@ -201,15 +206,17 @@ class Training:
 
     def _learn(self, total: Tensor) -> None:
         if not math.isfinite(float(total.detach())):
-            raise TrainError(f"the loss of step {self.done + 1} is not a number: lower `rate` or `layer_rate`")
+            raise TrainError(f"the loss of step {self.done + 1} is not a number: {_CALMER}")
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         for group in self.optimiser.param_groups:
-            torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
+            norm = torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
+            if not math.isfinite(float(norm)):
+                raise TrainError(f"the gradient of step {self.done + 1} is not a number: {_CALMER}")
         self.optimiser.step()
 
     def _queries(self, queries: NDArray[np.int64]) -> tuple[Tensor, Tensor, Sparse | None]:
-        """Returns the columns that occur, ascending, the queries over them, and their vectors where they have gradient."""
+        """Returns the columns that occur, ascending, queries over them, and the vectors of queries with gradient."""
         ids, device = self.material.queries, self.model.device
         if self.recipe.query_side == "encoded":
             live = Live(self.model.trunk, ids, device)
@@ -255,19 +262,20 @@ class Training:
         try:
             with safe_open(path, "pt") as file:
                 about = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: it is no mapping
+                made_with, done = json.loads(about["recipe"]), int(about["done"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except Exception as error:  # safetensors' own type, which is not exported everywhere
             raise TrainError(f"{path} cannot be read ({error}): remove it to begin anew") from error
-        made_with = json.loads(about["recipe"])
         changed = [name for name, value in self.recipe.to_json().items() if made_with.get(name) != value]
         if changed:
-            raise TrainError(f"{path} was made by another recipe (other: {', '.join(changed)}): give another folder")
+            other = ", ".join(changed)
+            raise TrainError(f"{path} was made by another recipe (other: {other}): give another folder")
         with torch.no_grad():
             self.model.load({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
         state = self.optimiser.state_dict()
         state["state"] = _moments({name[7:]: value for name, value in tensors.items() if name.startswith("moment.")})
         self.optimiser.load_state_dict(state)
-        self.done = int(about["done"])
+        self.done = done
         return True
 
 

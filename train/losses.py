@@ -4,6 +4,9 @@ Formulas: InfoNCE (arXiv 1807.03748); KL to a teacher's distribution over the sa
 2010.02666); FLOPS (arXiv 2004.05665); the l0 mask (arXiv 2504.14839), which leaves documents with few terms alone.
 """
 
+# pyright: reportMissingImports=false
+# (torch is an extra: types are checked without it)
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -47,7 +50,10 @@ def margin_mse(scores: Tensor, teacher: Tensor, positives: Tensor) -> Tensor:
         return scores.sum() * 0
     ours = scores[query, positive, None] - scores[query]
     theirs = teacher[query, positive, None] - teacher[query]
-    return ((ours - theirs) ** 2)[~positives[query]].mean()
+    rest = ~positives[query]
+    if not bool(rest.any()):
+        return scores.sum() * 0
+    return ((ours - theirs) ** 2)[rest].mean()
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

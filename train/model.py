@@ -5,10 +5,13 @@ their states can then be computed once for the whole training (`plait.train.stat
 with the dense vector they give, stay what they were.
 """
 
+# pyright: reportMissingImports=false
+# (torch is an extra: types are checked without it)
+
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +84,12 @@ class Trunk(nn.Module):
         """The word table, (vocabulary, width)."""
         return self.model.get_input_embeddings().weight
 
+    def shared_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yields the names and values of everything below the cut."""
+        yield from self.model.embeddings.named_parameters(prefix="embeddings")
+        for number, layer in enumerate(_layers(self.model)[: self.shared]):
+            yield from layer.named_parameters(prefix=f"layer.{number}")
+
     def below(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Returns the states where the branch leaves, (batch, length, width)."""
         x = self.model.embeddings(input_ids=ids)
@@ -95,7 +104,8 @@ def _loaded(folder: str | Path) -> Any:
     from transformers import AutoModel
 
     try:
-        return AutoModel.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
+        model = AutoModel.from_pretrained(str(folder), local_files_only=True, attn_implementation="sdpa")
+        return model.float()  # older versions have no `dtype`, newer ones take that of the file
     except Exception as error:  # whatever transformers raises about a folder it cannot read
         raise TrainError(f"transformers cannot open {folder}: {type(error).__name__}: {error}") from error
 
@@ -137,7 +147,7 @@ class SparseHead(nn.Module):
         self.shape = shape
         self.vocabulary = len(trunk.words)
         # With no gradient below the branch, the copy is the only part of the transformer that learns.
-        self.layers = copy.deepcopy(nn.ModuleList(list(_layers(trunk.model)[trunk.shared :])))
+        self.layers = copy.deepcopy(nn.ModuleList(list(_layers(trunk.model)[trunk.shared :]))).requires_grad_(True)
         width = shape.rank or trunk.width
         self.transform = nn.Linear(trunk.width, width)
         self.norm = nn.LayerNorm(width, eps=float(getattr(trunk.model.config, "layer_norm_eps", 1e-12)))
@@ -148,7 +158,8 @@ class SparseHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(rows))
         self.literal = nn.Linear(trunk.width, 1, bias=False) if shape.literal else None
         self.literal_bias = nn.Parameter(torch.ones(self.vocabulary)) if shape.literal else None
-        self.specials = torch.tensor(sorted(specials))
+        self.specials: Tensor
+        self.register_buffer("specials", torch.tensor(sorted(specials), dtype=torch.int64), persistent=False)
 
     def states(self, below: Tensor, mask: Tensor) -> Tensor:
         """Returns the branch's last states, (batch, length, width)."""
@@ -185,15 +196,17 @@ class SparseHead(nn.Module):
 
     def own(self, states: Tensor, ids: Tensor, lengths: Sequence[int]) -> Sparse:
         """Returns the weights of the documents' own words: the largest over a word's places."""
-        assert self.literal is not None and self.literal_bias is not None
+        assert self.literal is not None
+        assert self.literal_bias is not None
         weights = (self.literal(states).squeeze(1).float() + self.literal_bias[ids]).relu()
-        rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(list(lengths)))
+        documents = torch.arange(len(lengths), device=ids.device)
+        rows = torch.repeat_interleave(documents, torch.tensor(list(lengths), device=ids.device))
         keys, place = torch.unique(rows * self.vocabulary + ids, return_inverse=True)
-        largest = torch.zeros(len(keys)).scatter_reduce(0, place, weights, "amax", include_self=False)
+        largest = weights.new_zeros(len(keys)).scatter_reduce(0, place, weights, "amax", include_self=False)
         return Sparse(keys // self.vocabulary, keys % self.vocabulary, largest, (len(lengths), self.vocabulary))
 
     def _without_specials(self, found: Sparse) -> Sparse:
-        keep = ~torch.isin(found.columns, self.specials) & (found.values > 0)
+        keep = ~torch.isin(found.columns, self.specials) & ~(found.values <= 0)  # NaN stays: the loss must see it
         return Sparse(found.rows[keep], found.columns[keep], found.values[keep], found.shape)
 
 
@@ -206,7 +219,7 @@ def _sum_of(one: Sparse, other: Sparse) -> Sparse:
     width = one.shape[1]
     keys = torch.cat([one.rows * width + one.columns, other.rows * width + other.columns])
     distinct, place = torch.unique(keys, return_inverse=True)
-    values = torch.zeros(len(distinct)).index_add(0, place, torch.cat([one.values, other.values]))
+    values = one.values.new_zeros(len(distinct)).index_add(0, place, torch.cat([one.values, other.values]))
     return Sparse(distinct // width, distinct % width, values, one.shape)
 
 

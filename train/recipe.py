@@ -12,8 +12,10 @@ A recipe is data. The named ones of `RECIPES` differ in a few fields; a TOML fil
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ class Recipe:
     losses: Weights = field(default_factory=lambda: {"kl": 1.0, "infonce": 0.1})
     scale: float = 0.25
     penalty: str = "flops"
-    penalty_weight: float = 3e-3
+    penalty_weight: float = 1e-2
     query_penalty_weight: float = 0.0
     tau: float = 200.0
     warm_up: float = 0.3
@@ -128,8 +130,12 @@ class Recipe:
         for way in self.mining:
             if way not in MINING:
                 raise TrainError(f"mining has {way!r}, expected some of {', '.join(MINING)}")
-        if {"kl", "margin_mse"} & set(self.losses) and not self.teachers:
+        if self.strand == "learned" and not self.losses:
+            raise TrainError(f"losses is empty, expected some of {', '.join(LOSS_NAMES)}")
+        if any(self.losses.get(name) for name in ("kl", "margin_mse")) and not self.teachers:
             raise TrainError("the losses kl and margin_mse need teachers: give some, or use infonce alone")
+        if self.pooling == "sum" and self.activation != "log1p":
+            raise TrainError(f"activation is {self.activation!r}, expected log1p: pooling sum adds up log(1 + logit)")
         if self.seeds > self.documents:
             raise TrainError(f"seeds is {self.seeds}, but a step has {self.documents} documents")
         if self.encoder_length < 3 or self.max_length < 3:
@@ -179,8 +185,17 @@ _RANGES: dict[str, tuple[float, float]] = {
     "layer_rate": (0, 10),
     "decay": (0, 1),
     "table_width": (0, 1e5),
+    "seed": (0, 2**63 - 1),
 }
-_TYPES = {f.name: f.type for f in fields(Recipe)}
+_TYPES = {f.name: str(f.type) for f in fields(Recipe)}  # as they are written: annotations are strings here
+_WANTED = {
+    "Weights": "a table of names and numbers",
+    "tuple[str, ...]": "a list of names",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+}
 
 
 def _typed(name: str, value: Any) -> Any:
@@ -196,8 +211,7 @@ def _typed(name: str, value: Any) -> Any:
         return dict(value)
     if (kind == "int" and number and isinstance(value, int)) or type(value).__name__ == kind:
         return value
-    wanted = {"Weights": "a table of names and numbers", "tuple[str, ...]": "a list of names"}.get(kind, kind)
-    raise TrainError(f"{name} is {value!r}, expected {wanted}")
+    raise TrainError(f"{name} is {value!r}, expected {_WANTED[kind]}")
 
 
 def _check_keys(what: str, weights: Weights, allowed: tuple[str, ...]) -> None:
@@ -238,8 +252,28 @@ RECIPES: dict[str, Recipe] = {
         Recipe("inference-free"),
         # arXiv 2504.14839: FLOPS over documents with more than tau terms, a second logarithm.
         Recipe("inference-free-l0", penalty="l0", activation="log1p_log1p"),
+        # What the embedded model was made with.
+        Recipe(
+            "plait-mini",
+            steps=3000,
+            documents=64,
+            seeds=10,
+            max_length=128,
+            penalty_weight=1.5e-2,
+            warm_up=0.15,
+        ),
         # arXiv 2505.12260: a dense query is a sum of table rows.
-        Recipe("static-query", strand="dense", rate=5e-3, documents=512, queries=4096, steps=3000),
+        Recipe(
+            "static-query",
+            strand="dense",
+            losses={},
+            scale=30.0,
+            documents=256,
+            queries=1024,
+            rate=2e-3,
+            decay=0.5,
+            steps=600,
+        ),
     )
 }
 
@@ -259,7 +293,7 @@ def _from_file(path: Path) -> Recipe:
         raise TrainError(f"no recipe {str(path)!r}: it is neither {', '.join(RECIPES)}, nor a .toml file")
     values = _toml(path)
     base = values.pop("base", "inference-free")
-    if base not in RECIPES:
+    if not isinstance(base, str) or base not in RECIPES:
         raise TrainError(f"{path}: base is {base!r}, expected one of {', '.join(RECIPES)}")
     try:
         return RECIPES[base].changed({"name": path.stem, **values})
@@ -268,10 +302,7 @@ def _from_file(path: Path) -> Recipe:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        import tomli as tomllib
+    tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -4,6 +4,9 @@ A row of int8 and a scale a token, as the int8 encoder itself rounds them at the
 width 384 are 4.7 GB on disk, memory-mapped.
 """
 
+# pyright: reportMissingImports=false
+# (torch is an extra: types are checked without it)
+
 from __future__ import annotations
 
 import hashlib
@@ -122,7 +125,7 @@ def keep(
     Raises:
         TrainError: a state is no number.
     """
-    home = folder / _key(trunk, ids)
+    home = folder / _key(trunk, ids, precise)
     home.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, len(ids), SHARD)):
         part = ids[start : start + SHARD]
@@ -169,9 +172,9 @@ def _name(number: int, part: str) -> str:
     return f"{number:06d}.{part}.npy"
 
 
-def _key(trunk: Trunk, ids: Sequence[NDArray[np.int64]]) -> str:
-    """Returns a name that changes with the shared layers' weights and with the texts."""
-    digest = hashlib.sha256(json.dumps([trunk.shared, len(ids), SHARD]).encode())
+def _key(trunk: Trunk, ids: Sequence[NDArray[np.int64]], precise: bool) -> str:
+    """Returns a name that changes with the shared layers' weights, with the texts and with the precision."""
+    digest = hashlib.sha256(json.dumps([trunk.shared, len(ids), SHARD] + ["fp32"] * precise).encode())
     for name, tensor in trunk.shared_tensors():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().numpy().tobytes())

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from plait.encoders.contract import EncoderError
+from plait.encoders.contract import EncoderError, SparseEncoder
 from plait.encoders.lexical import Analyser, LexicalEncoder
 from plait.train.encoded import SHARD, Vectors, encode, head_of, load_encoder
 from plait.train.errors import TrainError
@@ -259,6 +259,8 @@ def test_an_encoder_that_returns_too_few_rows_is_an_error():
 
 def test_encoders_have_names():
     assert load_encoder("bm25:german").identity.name == "snowball-german"
+    assert isinstance(load_encoder("learned"), SparseEncoder)
+    assert not isinstance(load_encoder("embedded"), SparseEncoder)
     assert load_encoder("embedded").identity.dim == load_encoder("dense").identity.dim
     with pytest.raises(EncoderError, match="no analyser for language 'klingon'"):
         load_encoder("bm25:klingon")
