@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -95,12 +97,9 @@ def parsed_settings(given: Sequence[str]) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        try:
-            import tomli as tomllib
-        except ImportError as error:
-            raise TrainError('--set needs the package tomli on Python 3.10: pip install "plait[train]"') from error
+        tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    except ImportError as error:
+        raise TrainError('--set needs the package tomli on Python 3.10: pip install "plait[train]"') from error
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -14,6 +14,7 @@ OPSET, IR_VERSION = 17, 8  # what onnxruntime 1.17 reads
 INPUT = "input_ids"
 OUTPUT = "output"  # of a model that has one
 DENSE, WEIGHTS, OWN = "dense", "weights", "own"  # of a joint one: a vector, expansion terms, a weight a token
+ROWS = "rows"  # of a trunk: what leaves a layer, (batch x length, width)
 WANT_DENSE, WANT_SPARSE = "want_dense", "want_sparse"  # more inputs of a joint one, true where they are not given
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .bert_onnx import Trunk
 from .checkpoint import Checkpoint, UnsupportedModelError
 from .contract import EncoderError
-from .graph import DENSE, INPUT, OUTPUT, OWN, WANT_DENSE, WANT_SPARSE, WEIGHTS, Graph
+from .graph import DENSE, INPUT, OUTPUT, OWN, ROWS, WANT_DENSE, WANT_SPARSE, WEIGHTS, Graph
 from .joint_checkpoint import SparseHalf
 from .precision import PRECISIONS
 
@@ -54,6 +54,21 @@ def dense_graph(checkpoint: Checkpoint, *, precision: str, pooling: str, normali
     trunk = Trunk(checkpoint, _known(PRECISIONS, precision, "precision"))
     vectors = _pooled(trunk, trunk.last(), pooling, normalize)
     return trunk.graph.model({OUTPUT: (vectors, trunk.hidden)})
+
+
+def trunk_graph(checkpoint: Checkpoint, layers: int, *, precision: str) -> bytes:
+    """Returns the ONNX model of a trunk that is cut at a layer: text to the rows that leave it, and to the vector.
+
+    Args:
+        checkpoint: the model.
+        layers: below the cut.
+        precision: one of `PRECISIONS`.
+    """
+    trunk = Trunk(checkpoint, _known(PRECISIONS, precision, "precision"))
+    rows = trunk.layers(trunk.embeddings(), range(layers))
+    above = trunk.layers(rows, range(layers, trunk.depth))
+    vectors = _pooled(trunk, above, checkpoint.pooling, checkpoint.normalize)
+    return trunk.graph.model({OUTPUT: (vectors, trunk.hidden), ROWS: (rows, trunk.hidden)})
 
 
 def _pooled(trunk: Trunk, rows: str, pooling: str, normalize: bool) -> str:

@@ -145,7 +145,7 @@ class OnnxModel:
         """
         with self._opening:
             if self._session is None:
-                self._session = _open_session(self.folder)
+                self._session = open_session(self.folder.read(MODEL), self.folder.path / MODEL)
             return self._session
 
     def run(self, texts: Sequence[str], keep: Callable[[list[int], NDArray[np.float32]], None]) -> None:
@@ -169,14 +169,14 @@ class OnnxModel:
         def one_batch(positions: list[int]) -> None:
             work(positions, np.stack([ids[position] for position in positions]))
 
-        _in_threads(one_batch, batches([len(one) for one in ids], self.token_budget), self.threads)
+        in_threads(one_batch, batches([len(one) for one in ids], self.token_budget), self.threads)
 
     def output(self, ids: Ids) -> NDArray[np.float32]:
         """Returns the only output of the model for ids (batch, length)."""
         return self.session.run([OUTPUT], {INPUT: ids})[0]
 
 
-def _in_threads(work: Callable[[list[int]], None], items: list[list[int]], threads: int) -> None:
+def in_threads(work: Callable[[list[int]], None], items: list[list[int]], threads: int) -> None:
     """Runs the work on every item, in order of start; after the first error, Ctrl-C included, nothing more starts."""
     if threads == 1 or len(items) < 2:
         for item in items:
@@ -204,9 +204,17 @@ def _in_threads(work: Callable[[list[int]], None], items: list[list[int]], threa
         pool.shutdown()
 
 
-def _open_session(folder: ModelFolder) -> Any:
+def open_session(content: bytes, origin: object) -> Any:
+    """Returns an onnxruntime session of one thread.
+
+    Args:
+        content: the serialised model.
+        origin: where it is from, for the error.
+
+    Raises:
+        EncoderError: onnxruntime refuses it.
+    """
     runtime = require("onnxruntime", "running an encoder")
-    content = folder.read(MODEL)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # The graph is written fused as measured; further fusions (SkipLayerNormalization) make it slower.
@@ -216,7 +224,7 @@ def _open_session(folder: ModelFolder) -> Any:
     try:
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen exception types without a public base
-        raise EncoderError(f"onnxruntime refuses {folder.path / MODEL}: {error}") from error
+        raise EncoderError(f"onnxruntime refuses {origin}: {error}") from error
 
 
 def available_cores() -> int:

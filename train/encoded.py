@@ -87,6 +87,7 @@ def encode(
     encoder: Encoder | str,
     training: TrainingSet,
     *,
+    documents: Any = None,
     cache_folder: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> Vectors:
@@ -98,6 +99,7 @@ def encode(
     Args:
         encoder: one of ours, or any other of the same protocol; or its name, see `load_encoder`.
         training: what to encode.
+        documents: the vectors of the documents, where they are there already.
         cache_folder: where vectors are kept; made where it is missing.
         on_progress: called with ("documents" or "queries", done, total).
 
@@ -107,13 +109,10 @@ def encode(
     """
     chosen = load_encoder(encoder) if isinstance(encoder, str) else encoder
     identity = chosen.identity
-    keep = None if cache_folder is None else Path(cache_folder) / _key(identity)
-    queries = list(dict.fromkeys(training.queries))  # one that several documents answer is encoded once
-    place = {query: at for at, query in enumerate(queries)}
-    rows = np.array([place[query] for query in training.queries], np.int64)
-    sides = _Sides(keep, on_progress or (lambda _what, _done, _total: None))
-    documents = sides.encode("documents", chosen.encode_documents, training.documents)
-    asked = sides.encode("queries", chosen.encode_queries, queries)[rows]
+    sides = _Sides.of(identity, cache_folder, on_progress)
+    if documents is None:
+        documents = sides.encode("documents", chosen.encode_documents, training.documents)
+    asked = sides.queries(chosen, training.queries)
     if not isinstance(chosen, SparseEncoder):
         return Vectors("dense", documents, asked)
     if identity.activation == COUNTS:
@@ -123,6 +122,17 @@ def encode(
     return Vectors("learned", documents, asked, idf=weighed, literal=own)
 
 
+def encode_queries(
+    encoder: Encoder,
+    queries: Sequence[str],
+    *,
+    cache_folder: str | Path | None = None,
+    on_progress: Progress | None = None,
+) -> Any:
+    """Returns the vectors of queries, kept and told of as by `encode`: csr_matrix or float32 (queries, dim)."""
+    return _Sides.of(encoder.identity, cache_folder, on_progress).queries(encoder, queries)
+
+
 class _Sides:
     """Encodes in shards, each kept in a file named after its texts."""
 
@@ -130,6 +140,17 @@ class _Sides:
         self._folder, self._on_progress = folder, on_progress
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def of(cls, identity: Identity, cache_folder: str | Path | None, on_progress: Progress | None) -> _Sides:
+        folder = None if cache_folder is None else Path(cache_folder) / _key(identity)
+        return cls(folder, on_progress or (lambda _what, _done, _total: None))
+
+    def queries(self, encoder: Encoder, queries: Sequence[str]) -> Any:
+        """Returns the rows of queries; one that several documents answer is encoded once."""
+        distinct = list(dict.fromkeys(queries))
+        place = {query: at for at, query in enumerate(distinct)}
+        return self.encode("queries", encoder.encode_queries, distinct)[[place[query] for query in queries]]
 
     def encode(self, side: str, verb: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> Any:
         """Returns the rows of all texts."""

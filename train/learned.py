@@ -1,5 +1,8 @@
 """Training of the sparse half, from prepared texts to a model; the part of `plait.train.run` that needs torch."""
 
+# pyright: reportMissingImports=false
+# (torch is an extra: types are checked without it)
+
 from __future__ import annotations
 
 import hashlib
@@ -17,15 +20,16 @@ from .events import STEPS, Event, Tell
 from .live import LiveEncoder
 from .loop import Material, Model, Training
 from .model import Shape, SparseHead, Trunk
-from .prepare import Base, Encodings, Texts, expansion_terms, hard_negatives, teacher_of, weights_of
+from .prepare import BASE, Base, Encodings, Texts, expansion_terms, hard_negatives, teacher_of, weights_of
 from .report import read_log, write_log
 from .start import begin
-from .states import Live, grouped, keep, pieces
+from .states import Kept, Live, QuantisedLayers, TorchLayers, grouped, keep, pieces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .recipe import Recipe
+    from .states import Layers
 
 SAMPLED = 400  # documents that a new head's first values are found from
 LOG = "steps.jsonl"
@@ -124,14 +128,17 @@ class SparseTraining:
 
     def _material(self) -> Material:
         recipe = self.recipe
-        encodings = Encodings(self.texts.training, self._cache, self._tell)
+        states = self._states()
+        encodings = Encodings(self.texts.training, self._cache, self._tell, self.base, recipe.max_length)
+        if isinstance(states, Kept) and states.vectors is not None:
+            encodings.given[BASE] = states.vectors
         negatives = hard_negatives(recipe, encodings, self._tell)
         teacher = teacher_of(recipe, encodings)
         return Material(
             documents=self.documents,
             queries=self.queries,
             idf=self.idf,
-            states=self._states(),
+            states=states,
             teacher=None if teacher is None else teacher.scores,
             batches=Batches(self.texts.training, recipe, negatives),
             dense=self._dense() if recipe.keep_dense else None,
@@ -141,13 +148,19 @@ class SparseTraining:
         if self.recipe.trunk == "tuned":
             return Live(self.model.trunk, self.documents, self._device)
         return keep(
-            self.model.trunk,
+            self._frozen(),
             self.documents,
             self._cache / "states",
             self._device,
-            precise=self.recipe.precision == "fp32",
             on_progress=lambda done, total: self._tell(Event("keeping states of frozen layers", done, total)),
         )
+
+    def _frozen(self) -> Layers:
+        """Returns what computes the states that are kept."""
+        precise = self.recipe.precision == "fp32"
+        if precise or self._device.type == "cuda":
+            return TorchLayers(self.model.trunk, self._device, precise=precise)
+        return QuantisedLayers(self.base.checkpoint, self.model.trunk.shared)
 
     def _dense(self) -> NDArray[np.float32]:
         """Returns what the trunk's dense vectors are before training, float32 (documents, width), from the cache."""

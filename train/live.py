@@ -1,5 +1,8 @@
 """The model in training as an encoder, so that it can be searched with before it is exported."""
 
+# pyright: reportMissingImports=false
+# (torch is an extra: types are checked without it)
+
 from __future__ import annotations
 
 from collections.abc import Sequence

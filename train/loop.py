@@ -77,6 +77,7 @@ class Model:
         self.trunk.eval()  # no dropout: a frozen trunk has none to learn from, and short trainings gain nothing by it
         self.head.eval()
         self.trunk.requires_grad_(recipe.trunk == "tuned")
+        self._precise = recipe.precision == "fp32" or not multiplies_bfloat16(device)
 
     def encode(self, documents: Sequence[int], ids: Ids, states: States) -> tuple[Sparse, NDArray[np.int64], Tensor]:
         """Returns sparse vectors, the documents in the order of their rows, and the branch's pooled dense vectors.
@@ -110,10 +111,6 @@ class Model:
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=not self._precise)
 
-    @property
-    def _precise(self) -> bool:
-        return self.recipe.precision == "fp32"
-
     def parameters(self) -> list[dict[str, Any]]:
         """Returns parameter groups with their learning rates: what is new, and transformer layers."""
         new = [p for name, p in self.head.named_parameters() if not name.startswith("layers.")]
@@ -139,6 +136,14 @@ class Model:
             raise TrainError("the checkpoint is of another recipe or model: begin anew, or give that one")
         for name, tensor in mine.items():
             tensor.copy_(tensors[name])
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Tells whether a device has instructions for bfloat16; without them it is much slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    known = getattr(torch.cpu, "get_capabilities", dict)()  # newer than the oldest torch we take
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
 
 
 class Training:

@@ -30,7 +30,7 @@ BLOCK = 4096  # queries at a time: what is held of them is BLOCK x depth x ways
 ADDED = 16_384  # documents written to the scratch index at a time
 NONE = -1  # no document
 # What each strand is encoded with unless told otherwise; names for `encoded.load_encoder`.
-ENCODERS: dict[str, str] = {"lexical": "bm25", "learned": "learned", "dense": "dense"}
+ENCODERS: dict[str, str] = {"lexical": "bm25", "learned": "learned", "dense": "dense", "base": "base"}
 
 
 class Search(Protocol):

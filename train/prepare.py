@@ -16,12 +16,12 @@ from ..encoders.build import SPECIAL_TOKENS, source_hashes
 from ..encoders.checkpoint import Checkpoint, read_checkpoint
 from ..encoders.contract import EncoderError
 from ..encoders.extras import require
-from ..encoders.load import EMBEDDED, find_folder
+from ..encoders.load import EMBEDDED, find_folder, load_dense
 from ..encoders.manifest import is_built
 from ..index.impacts import idf
 from ..retriever import IngestError, read_documents, read_queries
 from ..retriever.streams import OPENERS
-from .encoded import Vectors, encode, load_encoder
+from .encoded import Vectors, encode, encode_queries, load_encoder
 from .errors import TrainError
 from .events import Event, Tell
 from .mining import ENCODERS, mined
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Ids = list["NDArray[np.int64]"]
 
+BASE = "base"  # the name of the base as a teacher and as a way of mining
 A_WAY = 24  # hard negatives that each way of mining gives a query; a step draws from them
 DEPTH = 60  # documents that each way looks at for them
 WANTED = (
@@ -206,10 +207,17 @@ class Encodings:
         training: what to encode.
         cache: the folder where vectors are kept.
         tell: told how far it is.
+        base: the encoder that is called "base".
+        length: tokens that it reads.
+
+    Attributes:
+        given: name -> vectors of the documents, where these are there already.
     """
 
-    def __init__(self, training: TrainingSet, cache: Path, tell: Tell) -> None:
+    def __init__(self, training: TrainingSet, cache: Path, tell: Tell, base: Base, length: int) -> None:
         self.training, self.cache, self._tell = training, cache, tell
+        self._base, self._length = base, length
+        self.given: dict[str, Any] = {}
         self._encoders: dict[str, Any] = {}
         self._vectors: dict[str, Vectors] = {}
 
@@ -229,6 +237,7 @@ class Encodings:
                 self._vectors[name] = encode(
                     self._encoder(name),
                     self.training,
+                    documents=self.given.get(name),
                     cache_folder=self.cache / "vectors",
                     on_progress=lambda side, done, total: told(Event(f"encoding {side}, {name}", done, total)),
                 )
@@ -236,16 +245,30 @@ class Encodings:
                 raise TrainError(f"the teacher {name!r} cannot encode the training texts: {error}") from error
         return self._vectors[name]
 
+    def queries(self, name: str) -> Any:
+        """Returns the vectors of the queries alone by a named encoder."""
+        return encode_queries(
+            self._encoder(name),
+            self.training.queries,
+            cache_folder=self.cache / "vectors",
+            on_progress=lambda side, done, total: self._tell(Event(f"encoding {side}, {name}", done, total)),
+        )
+
     def _encoder(self, name: str) -> Any:
         if name not in self._encoders:
             try:
-                self._encoders[name] = load_encoder(name)
+                self._encoders[name] = self._loaded(name)
             except EncoderError as error:
                 raise TrainError(
-                    f"the teacher {name!r} is unknown: {error}. Teachers are 'dense', 'bm25', or an encoder's name or "
-                    "folder"
+                    f"the teacher {name!r} is unknown: {error}. Teachers are 'base', 'dense', 'bm25', or an encoder's "
+                    "name or folder"
                 ) from error
         return self._encoders[name]
+
+    def _loaded(self, name: str) -> Any:
+        if name != BASE:
+            return load_encoder(name)
+        return load_dense(str(self._base.folder), max_length=self._length)
 
 
 def teacher_of(recipe: Recipe, encodings: Encodings) -> Any:

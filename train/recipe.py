@@ -29,7 +29,7 @@ LOSS_NAMES = ("kl", "infonce", "margin_mse")
 PENALTY_NAMES = ("flops", "l0", "l1", "none")
 ACTIVATION_NAMES = ("log1p", "log1p_log1p")
 POOLING_NAMES = ("max", "sum")
-MINING = ("lexical", "learned", "dense")
+MINING = ("lexical", "learned", "dense", "base")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Recipe:
         query_penalty_weight: of the queries' penalty; for encoded queries.
         tau: active terms that a document may have without penalty; for "l0".
         warm_up: share of the steps in which the penalty rises, as the square of the step.
-        teachers: teacher -> weight: "dense", "bm25", or the name or folder of any learned encoder.
+        teachers: teacher -> weight: "base" (the dense half of the model that a training starts from), "dense" (that of
+            the embedded one), "bm25", or the name or folder of any encoder.
         teacher_norm: how a teacher's scores of one query are normalised before they are averaged.
         teacher_scale: what the average is multiplied by.
         mining: where hard negatives come from; empty: none.
@@ -74,7 +75,8 @@ class Recipe:
         decay: share of the steps in which the rates fall to nothing, at the end.
         max_length: tokens read of a document in training.
         encoder_length: tokens that the finished encoder reads.
-        precision: "bf16" or "fp32".
+        precision: "fp32", or "mixed": frozen layers in int8 (on CUDA bfloat16), products of a step in bfloat16 where
+            the processor has them.
         table_width: width of the static query table; 0: that of the trunk. For strand "dense".
         seed: of everything random.
     """
@@ -113,7 +115,7 @@ class Recipe:
     decay: float = 0.3
     max_length: int = 160
     encoder_length: int = 256
-    precision: str = "bf16"
+    precision: str = "mixed"
     table_width: int = 0
     seed: int = 1
 
@@ -163,7 +165,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "pooling": POOLING_NAMES,
     "penalty": PENALTY_NAMES,
     "teacher_norm": NORMS,
-    "precision": ("bf16", "fp32"),
+    "precision": ("mixed", "fp32"),
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 1e9),
@@ -261,6 +263,8 @@ RECIPES: dict[str, Recipe] = {
             max_length=128,
             penalty_weight=1.5e-2,
             warm_up=0.15,
+            teachers={"base": 0.6, "bm25": 0.4},
+            mining=("lexical", "base"),
         ),
         # arXiv 2505.12260: a dense query is a sum of table rows.
         Recipe(

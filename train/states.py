@@ -1,7 +1,8 @@
 """The states that leave the shared, frozen layers, computed once and kept: a step then starts at the branch.
 
 A row of int8 and a scale a token, as the int8 encoder itself rounds them at the next product. 12 million tokens of
-width 384 are 4.7 GB on disk, memory-mapped.
+width 384 are 4.7 GB on disk, memory-mapped. On a processor the layers are those of the int8 encoder itself: twice as
+fast as float32, what the branch will meet in use, and the same pass gives the base's dense vectors, for a teacher.
 """
 
 # pyright: reportMissingImports=false
@@ -13,12 +14,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..encoders.checkpoint import Checkpoint
+from ..encoders.graph import INPUT, OUTPUT, ROWS
+from ..encoders.heads import trunk_graph
+from ..encoders.onnx_runtime import TOKEN_BUDGET, available_cores, batches, in_threads, open_session
 from .errors import TrainError
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 SHARD = 4096  # documents in one file
 PADDED = 4096  # tokens, padding included, that go through layers at a time
+LAST = "codes"  # the part of a shard that is written last
 Progress = Callable[[int, int], None]
 
 
@@ -72,6 +78,125 @@ class Live:
         return self._trunk.below(ids, mask), mask
 
 
+class Shard(NamedTuple):
+    """What is kept of some documents, one after the other.
+
+    Attributes:
+        codes: int8 (tokens, width).
+        scales: float32 (tokens,).
+        vectors: float32 (documents, width), dense vectors of the base; (0, width) where nobody computed them.
+    """
+
+    codes: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    vectors: NDArray[np.float32]
+
+
+class Layers(Protocol):
+    """Frozen layers that compute what is kept."""
+
+    @property
+    def key(self) -> str:
+        """A name that changes with whatever moves a state."""
+        ...
+
+    def __call__(self, ids: Sequence[NDArray[np.int64]]) -> Shard:
+        """Returns the states of some documents, given their token ids."""
+        ...
+
+
+class TorchLayers:
+    """The layers below the branch, by torch.
+
+    Args:
+        trunk: the frozen model.
+        device: where to compute.
+        precise: float32 instead of bfloat16.
+    """
+
+    def __init__(self, trunk: Trunk, device: torch.device, *, precise: bool = False) -> None:
+        self._trunk, self._device, self._precise = trunk, device, precise
+
+    @property
+    def key(self) -> str:
+        """A name that changes with the shared layers' weights and the precision."""
+        digest = hashlib.sha256(json.dumps([self._trunk.shared, "fp32" if self._precise else "bf16"]).encode())
+        for name, tensor in self._trunk.shared_tensors():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def __call__(self, ids: Sequence[NDArray[np.int64]]) -> Shard:
+        """Returns the states of some documents; no dense vectors.
+
+        Raises:
+            TrainError: a state is no number.
+        """
+        lengths = [len(one) for one in ids]
+        shard, starts = _empty(lengths, self._trunk.width, 0)
+        live = Live(self._trunk, ids, self._device)
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=not self._precise):
+            for group in grouped(lengths):
+                states, _ = live(group)
+                for row, document in enumerate(group):
+                    rows = slice(starts[document], starts[document + 1])
+                    shard.codes[rows], shard.scales[rows] = _rounded(
+                        states[row, : lengths[document]].float().cpu().numpy()
+                    )
+        return shard
+
+
+class QuantisedLayers:
+    """The layers below the branch, and the base's dense vectors, by the int8 encoder.
+
+    Args:
+        checkpoint: the frozen model.
+        layers: below the branch.
+        threads: batches at the same time; the number of cores where None.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, layers: int, threads: int | None = None) -> None:
+        self._model = trunk_graph(checkpoint, layers, precision="int8")
+        self._width = int(checkpoint.setting("hidden"))
+        self._threads = threads or available_cores()
+        self._session = open_session(self._model, checkpoint.folder)
+
+    @property
+    def key(self) -> str:
+        """A name that changes with the weights, the layers, and how they are computed."""
+        return hashlib.sha256(self._model).hexdigest()
+
+    def __call__(self, ids: Sequence[NDArray[np.int64]]) -> Shard:
+        """Returns the states and dense vectors of some documents.
+
+        Raises:
+            TrainError: a state is no number.
+        """
+        lengths = [len(one) for one in ids]
+        shard, starts = _empty(lengths, self._width, len(ids))
+
+        def compute(group: list[int]) -> None:
+            given = {INPUT: np.stack([ids[document] for document in group])}
+            states, shard.vectors[group] = self._session.run([ROWS, OUTPUT], given)
+            codes, scales = _rounded(states)
+            for document, part in zip(group, np.split(np.arange(len(states)), len(group)), strict=True):
+                rows = slice(starts[document], starts[document + 1])
+                shard.codes[rows], shard.scales[rows] = codes[part], scales[part]
+
+        in_threads(compute, batches(lengths, TOKEN_BUDGET), self._threads)
+        return shard
+
+
+def _empty(lengths: Sequence[int], width: int, vectors: int) -> tuple[Shard, NDArray[np.int64]]:
+    """Returns room for documents, and where each begins."""
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    tokens = int(starts[-1])
+    shard = Shard(
+        np.empty((tokens, width), np.int8), np.empty(tokens, np.float32), np.empty((vectors, width), np.float32)
+    )
+    return shard, starts
+
+
 class Kept:
     """States read from a folder that `keep` filled.
 
@@ -85,9 +210,16 @@ class Kept:
         self._device = device
         self._lengths = lengths
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
-        shards = range(0, len(lengths), SHARD)
-        self._codes = [np.load(folder / _name(number, "codes"), mmap_mode="r") for number, _ in enumerate(shards)]
-        self._scales = [np.load(folder / _name(number, "scales"), mmap_mode="r") for number, _ in enumerate(shards)]
+        shards = range(len(range(0, len(lengths), SHARD)))
+        self._codes, self._scales, self._vectors = (
+            [np.load(folder / _name(number, part), mmap_mode="r") for number in shards] for part in Shard._fields
+        )
+
+    @property
+    def vectors(self) -> NDArray[np.float32] | None:
+        """The base's dense vectors, float32 (documents, width); None where they were not computed."""
+        found = np.concatenate(self._vectors)
+        return found if len(found) == len(self._lengths) else None
 
     def __call__(self, documents: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Returns the states where the branch leaves, (documents, longest, width), and the mask."""
@@ -104,53 +236,34 @@ class Kept:
 
 
 def keep(
-    trunk: Trunk,
+    layers: Layers,
     ids: Sequence[NDArray[np.int64]],
     folder: Path,
     device: torch.device,
     *,
-    precise: bool = False,
     on_progress: Progress | None = None,
 ) -> Kept:
     """Returns the states of all documents, from the folder as far as they are there, computed where they are not.
 
     Args:
-        trunk: the frozen model.
+        layers: what computes them.
         ids: token ids of each document.
-        folder: a cache; states of another trunk or of other texts have other names in it.
-        device: where to compute.
-        precise: float32 instead of bfloat16.
+        folder: a cache; states of other layers or of other texts have other names in it.
+        device: where to put them.
         on_progress: told (documents done, of how many).
 
     Raises:
         TrainError: a state is no number.
     """
-    home = folder / _key(trunk, ids, precise)
+    home = folder / _key(layers, ids)
     home.mkdir(parents=True, exist_ok=True)
     for number, start in enumerate(range(0, len(ids), SHARD)):
         part = ids[start : start + SHARD]
-        if not (home / _name(number, "codes")).is_file():
-            _write(home, number, *_computed(trunk, part, device, precise))
+        if not (home / _name(number, LAST)).is_file():
+            _write(home, number, layers(part))
         if on_progress is not None:
             on_progress(start + len(part), len(ids))
     return Kept(home, [len(one) for one in ids], device)
-
-
-def _computed(
-    trunk: Trunk, ids: Sequence[NDArray[np.int64]], device: torch.device, precise: bool
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    lengths = [len(one) for one in ids]
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    codes = np.empty((int(starts[-1]), trunk.width), np.int8)
-    scales = np.empty(int(starts[-1]), np.float32)
-    live = Live(trunk, ids, device)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=not precise):
-        for group in grouped(lengths):
-            states, _ = live(group)
-            for row, document in enumerate(group):
-                rows = slice(starts[document], starts[document + 1])
-                codes[rows], scales[rows] = _rounded(states[row, : lengths[document]].float().cpu().numpy())
-    return codes, scales
 
 
 def _rounded(states: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -160,11 +273,11 @@ def _rounded(states: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.floa
     return np.rint(states / scales[:, None]), scales
 
 
-def _write(home: Path, number: int, codes: NDArray[np.int8], scales: NDArray[np.float32]) -> None:
+def _write(home: Path, number: int, shard: Shard) -> None:
     """Writes a shard; the codes last, since they say that it is there."""
-    for part, array in (("scales", scales), ("codes", codes)):
+    for part in (*(part for part in Shard._fields if part != LAST), LAST):
         scratch = home / f".{_name(number, part)}"
-        np.save(scratch, array, allow_pickle=False)
+        np.save(scratch, getattr(shard, part), allow_pickle=False)
         scratch.replace(home / _name(number, part))
 
 
@@ -172,12 +285,9 @@ def _name(number: int, part: str) -> str:
     return f"{number:06d}.{part}.npy"
 
 
-def _key(trunk: Trunk, ids: Sequence[NDArray[np.int64]], precise: bool) -> str:
-    """Returns a name that changes with the shared layers' weights, with the texts and with the precision."""
-    digest = hashlib.sha256(json.dumps([trunk.shared, len(ids), SHARD] + ["fp32"] * precise).encode())
-    for name, tensor in trunk.shared_tensors():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().numpy().tobytes())
+def _key(layers: Layers, ids: Sequence[NDArray[np.int64]]) -> str:
+    """Returns a name that changes with the layers and with the texts."""
+    digest = hashlib.sha256(json.dumps([layers.key, len(ids), SHARD]).encode())
     for one in ids:
         digest.update(np.asarray(one, np.int64).tobytes() + b"|")
     return f"states-{digest.hexdigest()[:24]}"

@@ -1,5 +1,8 @@
 """Training of a static query table, from prepared texts; the part of `plait.train.run` for the strand "dense"."""
 
+# pyright: reportMissingImports=false
+# (torch is an extra: types are checked without it)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -11,7 +14,7 @@ import numpy as np
 from .events import STEPS, Event, Tell
 from .learned import LOG
 from .model import Trunk
-from .prepare import Base, Encodings, Texts
+from .prepare import BASE, Base, Encodings, Texts
 from .report import read_log, write_log
 from .static import StaticTable, encoded_alone, first_table, train_static
 
@@ -57,7 +60,9 @@ class TableRun:
             stop: asked after each step; where it says so, the steps go on to the next time of saving.
         """
         training, base = self.texts.training, self.base
-        vectors = Encodings(training, self._cache, self._tell)(f"dense:{base.folder}")
+        encodings = Encodings(training, self._cache, self._tell, base, self.recipe.max_length)
+        compared = any(self.recipe.losses.values())  # with scores of documents; the distance asks for queries alone
+        queries = encodings(BASE).queries if compared else encodings.queries(BASE)
         self._tell(Event("tokenising"))
         ids = base.ids(training.queries, self.recipe.max_length)
         saved, asked = read_log(folder / LOG), False
@@ -77,8 +82,8 @@ class TableRun:
         try:
             table = train_static(
                 ids,
-                _unit(vectors.queries),
-                _unit(vectors.documents),
+                _unit(queries),
+                _unit(encodings(BASE).documents) if compared else None,
                 self.recipe,
                 vocabulary=base.vocabulary,
                 specials=base.specials,

@@ -70,7 +70,7 @@ def test_the_recipes_are_listed(plait):
         (["inference-free"], "give a recipe, data and --out"),
         (["nothing", "x.jsonl", "--out", "o"], "no recipe 'nothing'"),
         (["splade", "x.jsonl", "--out", "o", "--set", "rates=1"], "a recipe has no field 'rates'"),
-        (["splade", "x.jsonl", "--out", "o", "--set", "steps=many"], "steps is 'many', expected int"),
+        (["splade", "x.jsonl", "--out", "o", "--set", "steps=many"], "steps is 'many', expected a whole number"),
         (["splade", "x.jsonl", "--out", "o", "--set", "steps"], "--set takes key=value"),
     ],
 )

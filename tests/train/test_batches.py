@@ -42,12 +42,12 @@ def test_a_step_is_what_the_set_says(made, seed, number):
     assert documents == sorted(set(documents))
     assert queries == sorted(set(queries))
     assert 1 <= len(documents) <= recipe.documents
-    assert 0 <= min(documents)
-    assert max(documents) < len(training.documents)
+    assert set(documents) <= set(range(len(training.documents)))
     answers = set(zip(training.queries, training.positives.tolist(), strict=True))
     expected = [[(training.queries[query], document) in answers for document in documents] for query in queries]
     assert step.positives.tolist() == expected
-    near = set() if negatives is None else {q for q in range(len(training)) if set(negatives[q].tolist()) & {*documents}}
+    hard = [] if negatives is None else negatives.tolist()
+    near = {query for query, row in enumerate(hard) if {*row} & {*documents}}
     assert {q for q in queries if training.positives[q] not in documents} <= near
     for document in documents:
         own = np.flatnonzero(training.positives == document)

@@ -26,7 +26,8 @@ def toml(values):
 
 
 def test_the_named_recipes_are_the_promised_ones():
-    assert list(RECIPES) == ["splade", "splade-doc", "inference-free", "inference-free-l0", "static-query"]
+    names = ["splade", "splade-doc", "inference-free", "inference-free-l0", "plait-mini", "static-query"]
+    assert list(RECIPES) == names
     assert {name: recipe.name for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}
     assert (RECIPES["inference-free-l0"].penalty, RECIPES["inference-free-l0"].activation) == ("l0", "log1p_log1p")
     assert RECIPES["splade"].query_side == "encoded"
@@ -130,8 +131,7 @@ def test_no_such_recipe_or_file(tmp_path):
 
 def test_recipes_and_batches_need_no_torch():
     source = (
-        "import sys, plait.train.recipe, plait.train.batches\n"
-        "assert not {'torch', 'transformers'} & set(sys.modules)"
+        "import sys, plait.train.recipe, plait.train.batches\nassert not {'torch', 'transformers'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -18,7 +18,7 @@ from . import tiny
 from .making import ANSWERS, training_set
 
 needs_torch = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
-SPARSE = ["splade", "splade-doc", "inference-free", "inference-free-l0"]
+SPARSE = ["splade", "splade-doc", "inference-free", "inference-free-l0", "plait-mini"]
 
 
 def the_recipe(name, **changes):

@@ -1,0 +1,121 @@
+"""What a joint checkpoint may say beside the usual: how its queries are made, its pooling, its transform."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from plait.encoders import EncoderError, load_dense, load_joint, load_learned
+from plait.encoders.build import build
+from plait.encoders.extras import require
+from plait.encoders.manifest import MANIFEST
+
+from .joint_folders import Kind, change_config, make_joint
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLAIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_joint(Kind(), tmp_path / "checkpoint")
+
+
+def test_what_is_usual_may_be_said_and_changes_nothing(folder, tmp_path):
+    build(folder, tmp_path / "one", head="joint")
+    change_config(folder, gelu=True, pooling="max", queries="idf")
+    build(folder, tmp_path / "two", head="joint")
+    one, two = ((tmp_path / name) for name in ("one", "two"))
+    assert (one / "model.onnx").read_bytes() == (two / "model.onnx").read_bytes()
+    facts = [json.loads((each / MANIFEST).read_text())["joint"] for each in (one, two)]
+    assert facts[0] == facts[1] == {"activation": "max+log1p+own", "dim": 180, "literal": True, "static": False}
+
+
+def test_binary_queries(folder):
+    idf = load_learned(folder)
+    change_config(folder, queries="binary")
+    binary = load_learned(folder)
+    assert (idf.identity.query_weights, binary.identity.query_weights) == ("idf", "encoder")
+    rows = binary.encode_queries(["search engine search", ""])
+    assert rows.toarray().tolist() == idf.encode_queries(["search engine search", ""]).toarray().tolist()
+    assert set(rows.data.tolist()) == {1.0}
+
+
+def test_encoded_queries(folder, texts):
+    change_config(folder, queries="encoded")
+    learned = load_learned(folder)
+    assert learned.identity.query_weights == "encoder"
+    rows = learned.encode_queries(texts)
+    np.testing.assert_array_equal(rows.toarray(), learned.encode_documents(texts).toarray())
+    assert list(learned.term_names("search")) == learned.encode_queries(["search"]).indices.tolist()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("kind", [Kind(literal=False), Kind(terms=70, literal=False), Kind(width=None)], ids=str)
+def test_a_sum_is_no_less_than_the_largest_and_of_one_token_the_same(kind, precision, texts, tmp_path):
+    folder = make_joint(kind, tmp_path / "made")
+    largest = load_joint(folder, precision=precision)
+    change_config(folder, pooling="sum")
+    summed = load_joint(folder, precision=precision)
+    assert summed.learned.identity.activation == "sum+log1p" + ("+own" if kind.literal else "")
+    ours, theirs = (one.learned.encode_documents(texts).toarray() for one in (summed, largest))
+    assert (ours >= theirs - 1e-4).all()
+    assert ours.sum() > theirs.sum()
+    np.testing.assert_array_equal(summed.dense.encode_documents(texts), largest.dense.encode_documents(texts))
+
+
+def test_a_transform_without_activation_is_another_model(folder, texts, tmp_path):
+    with_gelu = load_joint(folder, precision="fp32")
+    change_config(folder, gelu=False)
+    without = load_joint(folder, precision="fp32")
+    assert with_gelu.learned.identity.revision != without.learned.identity.revision
+    assert (with_gelu.encode_learned(texts) != without.encode_learned(texts)).nnz > 0
+    np.testing.assert_array_equal(without.dense.encode_documents(texts), with_gelu.dense.encode_documents(texts))
+
+
+def test_weights_that_come_with_a_joint_model(folder):
+    (folder / "idf.json").write_text(json.dumps({"search": 2.5, "engine": 0.5}))
+    learned = load_learned(folder)
+    assert learned.identity.query_weights == "encoder"
+    assert sorted(learned.encode_queries(["search engine model"]).data.tolist()) == [0.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"gelu": "no"}, "plait has gelu 'no', expected one of True, False"),
+        ({"gelu": 1}, "plait has gelu 1, expected one of True, False"),
+        ({"pooling": "mean"}, "plait has pooling 'mean', expected one of max, sum"),
+        ({"queries": "static"}, "plait has queries 'static', expected one of idf, binary, encoded"),
+        ({"pooling": "sum", "activation": "log1p_log1p"}, "activation 'log1p_log1p'; pooling 'sum' is of 'log1p'"),
+    ],
+)
+def test_options_that_are_wrong(folder, values, message):
+    change_config(folder, **values)
+    with pytest.raises(EncoderError, match=message):
+        load_joint(folder)
+
+
+def test_options_that_contradict_each_other(folder, tmp_path):
+    change_config(folder, pooling="sum")
+    with pytest.raises(EncoderError, match="is for pooling 'max'; this model sums log1p over tokens"):
+        build(folder, tmp_path / "out", head="joint", activation="log1p_log1p")
+    change_config(folder, pooling="max", queries="binary")
+    (folder / "idf.json").write_text('{"search": 2.5}')
+    with pytest.raises(EncoderError, match=r"the queries are 'binary', so idf.json has no use"):
+        load_joint(folder)
+
+
+def test_a_dense_model_without_a_table_has_no_static_queries(golden):
+    with pytest.raises(EncoderError, match="has no static query table"):
+        load_dense(golden / "bert-pooled", queries="static")
+
+
+def test_the_extra_that_is_named_is_the_one_that_is_wanted():
+    with pytest.raises(EncoderError, match=r'training needs the package no_such .*pip install "plait\[train\]"'):
+        require("no_such", "training", "train")
+    with pytest.raises(EncoderError, match=r"needs the package no_such .*pip install no_such$"):
+        require("no_such", "something")
