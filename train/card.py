@@ -10,12 +10,15 @@ from typing import Any
 from .report import TrainReport
 
 CARD, PICTURE = "MODEL_CARD.md", "losses.svg"
+EARLIER = "losses-{}.svg"  # of the trainings that made the base, from 1
 _WIDTH, _PANEL, _LEFT, _TOP = 640, 150, 56, 26
 
 
 def write_card(report: TrainReport) -> Path:
     """Writes the card and its picture into the report's folder; returns the card."""
     (report.out / PICTURE).write_text(picture(report.losses), encoding="utf-8")
+    for number, one in enumerate(report.before, 1):
+        (report.out / EARLIER.format(number)).write_text(picture(one["losses"]), encoding="utf-8")
     path = report.out / CARD
     path.write_text(card(report), encoding="utf-8")
     return path
@@ -29,7 +32,8 @@ def card(report: TrainReport) -> str:
         _about(report),
         "## Data\n\n" + _data(report.data),
         "## Evaluation\n\n" + _evaluation(report.evaluation),
-        "## Training\n\n" + _training(report),
+        "## Training\n\n" + _training(report.losses, report.history, PICTURE),
+        *(_earlier(number, one) for number, one in enumerate(report.before, 1)),
         "## Limits\n\n" + _limits(report),
         "## Recipe\n\n" + _code(report.recipe, "json"),
         "## Files\n\n" + _rows(("file", "SHA-256"), files),
@@ -39,16 +43,18 @@ def card(report: TrainReport) -> str:
 
 
 def _about(report: TrainReport) -> str:
-    lines = [
-        ("base", report.base["name"]),
-        ("licence", report.licence),
-        ("strand", report.recipe["strand"]),
-        ("dense half", report.dense),
-        ("steps", f"{report.steps:,}"),
-        ("seed", report.recipe["seed"]),
-        ("command", f"`{report.command}`" if report.command else "not given"),
+    about = [("base", report.base["name"]), ("licence", report.licence)]
+    return _rows(("", ""), [*about, *_facts(report.dense, report.steps, report.recipe, report.command)])
+
+
+def _facts(dense: str, steps: int, recipe: Mapping[str, Any], command: str) -> list[tuple[str, Any]]:
+    return [
+        ("strand", recipe["strand"]),
+        ("dense half", dense),
+        ("steps", f"{steps:,}"),
+        ("seed", recipe["seed"]),
+        ("command", f"`{command}`" if command else "not given"),
     ]
-    return _rows(("", ""), lines)
 
 
 def _data(data: Mapping[str, Any]) -> str:
@@ -81,18 +87,31 @@ def _evaluation(evaluation: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _training(report: TrainReport) -> str:
-    lines = [f"![Loss and active terms over the steps]({PICTURE})"]
-    if report.losses:
-        first, last = report.losses[0], report.losses[-1]
+def _earlier(number: int, report: Mapping[str, Any]) -> str:
+    """Returns the section of a training that made the base."""
+    parts = [
+        f"## Before: {report['recipe']['name']}, from {report['base']['name']}",
+        _rows(("", ""), _facts(report["dense"], report["steps"], report["recipe"], report["command"])),
+        _data(report["data"]),
+        _evaluation(report["evaluation"]),
+        _training(report["losses"], report["history"], EARLIER.format(number)),
+        _code(report["recipe"], "json"),
+    ]
+    return "\n\n".join(part.rstrip() for part in parts)
+
+
+def _training(losses: Sequence[Mapping[str, float]], history: Sequence[Mapping[str, Any]], shown: str) -> str:
+    lines = [f"![Loss and active terms over the steps]({shown})"]
+    if losses:
+        first, last = losses[0], losses[-1]
         names = [name for name in last if name != "step"]
         lines.append(
             _rows(("", "at first", "at last"), [(name, f"{first[name]:.4g}", f"{last[name]:.4g}") for name in names])
         )
-    if report.history:
+    if history:
         rows = [
             (f"{one['step']:,}", one["name"], *(f"{name} {value:.4f}" for name, value in one["ndcg"].items()))
-            for one in report.history
+            for one in history
         ]
         width = max(map(len, rows))
         filled = [(*row, *("",) * (width - len(row))) for row in rows]
@@ -101,7 +120,7 @@ def _training(report: TrainReport) -> str:
 
 
 def _limits(report: TrainReport) -> str:
-    recipe = report.recipe
+    recipe = _sparse(report)
     read, reads = recipe["max_length"], recipe["encoder_length"]
     told = [
         f"In training {read} tokens of a document were read; the encoder reads {reads}.",
@@ -114,6 +133,12 @@ def _limits(report: TrainReport) -> str:
     if recipe["strand"] == "learned" and recipe["query_side"] == "idf" and recipe["idf"] == "corpus":
         told.append("Query weights are the inverse document frequencies of the index: a tiny index has poor ones.")
     return "\n".join(f"- {line}" for line in told)
+
+
+def _sparse(report: TrainReport) -> Mapping[str, Any]:
+    """Returns the recipe of the sparse half, whoever trained it; that of the report where there is none."""
+    recipes = [report.recipe, *(one["recipe"] for one in reversed(report.before))]
+    return next((recipe for recipe in recipes if recipe["strand"] == "learned"), report.recipe)
 
 
 def _rows(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

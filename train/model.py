@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,27 @@ def _loaded(folder: str | Path) -> Any:
     from transformers import AutoModel
 
     try:
-        model = AutoModel.from_pretrained(str(folder), local_files_only=True, attn_implementation="sdpa")
+        with _silent():
+            model = AutoModel.from_pretrained(str(folder), local_files_only=True, attn_implementation="sdpa")
         return model.float()  # older versions have no `dtype`, newer ones take that of the file
     except Exception as error:  # whatever transformers raises about a folder it cannot read
         raise TrainError(f"transformers cannot open {folder}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps transformers from drawing bars and listing the tensors of a joint checkpoint that are not its own."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _layers(model: Any) -> Any:

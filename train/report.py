@@ -13,6 +13,7 @@ from typing import Any
 from ..eval.evaluate import environment
 
 VERSION = 1
+REPORT = "report.json"
 POINTS = 200  # of the losses over time
 PACKAGES = ("torch", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy")
 
@@ -37,6 +38,7 @@ class TrainReport:
         command: how to do it again, as it was given.
         files: SHA-256 by path under `out`.
         environment: versions and hardware.
+        before: the reports of the trainings that made the base, the first one first; without their files.
     """
 
     out: Path
@@ -54,6 +56,7 @@ class TrainReport:
     command: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    before: Sequence[Mapping[str, Any]] = ()
 
     @property
     def checkpoint(self) -> Path:
@@ -83,7 +86,25 @@ class TrainReport:
             "command": self.command,
             "files": dict(self.files),
             "environment": dict(self.environment),
+            "before": [dict(one) for one in self.before],
         }
+
+
+def trainings_of(base: Path, hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Returns the reports of the trainings that made a base: none where no report that names its files is beside it.
+
+    Args:
+        base: a checkpoint folder.
+        hashes: SHA-256 of its files.
+    """
+    path = base.parent / REPORT
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        files, earlier = report.pop("files"), report.pop("before", [])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return []
+    ours = all(files.get(f"{base.name}/{name}") == digest for name, digest in hashes.items())
+    return [*earlier, report] if ours else []
 
 
 def thinned(log: Sequence[Mapping[str, float]], points: int = POINTS) -> list[dict[str, float]]:

@@ -30,14 +30,14 @@ from .judge import HeldOut, Judged, on_beir
 from .pairs import read_training
 from .prepare import Base, Texts, divided, open_base
 from .recipe import Recipe, recipe_of
-from .report import TrainReport, checksums, thinned, versions
+from .report import REPORT, TrainReport, checksums, thinned, trainings_of, versions
 
 if TYPE_CHECKING:
     from .learned import SparseTraining
     from .static import StaticTable
 
 PACKAGES = ("torch", "transformers", "safetensors", "onnx")
-TRAINING, BEGUN, HISTORY, REPORT = "training", "begun.json", "history.json", "report.json"
+TRAINING, BEGUN, HISTORY = "training", "begun.json", "history.json"
 
 
 def train(
@@ -340,6 +340,7 @@ class Job:
             command=self._command,
             files=checksums(self.out, (CHECKPOINT, MODEL)) if finished else {},
             environment=versions(),
+            before=trainings_of(self.base.folder, self.base.hashes),
         )
 
 

@@ -87,7 +87,7 @@ class TableRun:
                 self.recipe,
                 vocabulary=base.vocabulary,
                 specials=base.specials,
-                positives=training.positives,
+                positives=training.positives if compared else None,
                 start=self._start(ids),
                 on_step=on_step,
                 checkpoint=folder / PLACE,

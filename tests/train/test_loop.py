@@ -20,7 +20,7 @@ from plait.train.losses import LOSSES, PENALTIES  # noqa: E402
 from plait.train.model import Shape, SparseHead, Trunk  # noqa: E402
 from plait.train.recipe import RECIPES  # noqa: E402
 from plait.train.start import begin  # noqa: E402
-from plait.train.states import Live, keep  # noqa: E402
+from plait.train.states import Live, TorchLayers, keep  # noqa: E402
 
 from . import tiny  # noqa: E402
 from .making import training_set  # noqa: E402
@@ -214,19 +214,36 @@ def test_a_gradient_that_is_no_number_ends_it_before_a_weight_is_lost(folder):
 def test_kept_states_train_as_live_ones_do(folder, tmp_path):
     recipe = the_recipe("inference-free")
     live = training(folder, recipe)
-    kept = training(folder, recipe, states=keep(live.model.trunk, DOCUMENTS, tmp_path, CPU, precise=True))
+    layers = TorchLayers(live.model.trunk, CPU, precise=True)
+    kept = training(folder, recipe, states=keep(layers, DOCUMENTS, tmp_path, CPU))
     for one, other in zip(live.run(until=3), kept.run(until=3), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=0.02)
 
 
-def test_bfloat16_is_near_and_reaches_the_trunk(folder):
+def test_bfloat16_is_near_and_reaches_the_trunk(folder, monkeypatch):
     seen = []
-    made = training(folder, the_recipe("splade-doc", precision="bf16"))
+    monkeypatch.setattr(loop, "multiplies_bfloat16", lambda device: True)
+    made = training(folder, the_recipe("splade-doc", precision="mixed"))
     layer = made.model.trunk.model.encoder.layer[0].intermediate.dense
     layer.register_forward_hook(lambda _module, _given, out: seen.append(out.dtype))
     precise = next(iter(training(folder, the_recipe("splade-doc")).run(until=1)))
     assert next(iter(made.run(until=1)))["loss"] == pytest.approx(precise["loss"], rel=0.1)
     assert set(seen) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [({"avx512_bf16": True, "avx2": True}, True), ({"avx512_bf16": False, "avx2": True}, False), ({}, False)],
+)
+def test_bfloat16_is_for_processors_that_have_it(folder, monkeypatch, known, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert loop.multiplies_bfloat16(CPU) is expected
+    seen = []
+    made = training(folder, the_recipe("splade-doc", precision="mixed"))
+    layer = made.model.trunk.model.encoder.layer[0].intermediate.dense
+    layer.register_forward_hook(lambda _module, _given, out: seen.append(out.dtype))
+    next(iter(made.run(until=1)))
+    assert set(seen) == {torch.bfloat16 if expected else torch.float32}
 
 
 def step_of(made, *, documents, queries):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from plait.encoders import load_dense, load_joint, load_learned
 from plait.retriever import Document, Retriever
-from plait.train import TrainError, recipe_of
+from plait.train import TrainError, read_training, recipe_of
 from plait.train.judge import interval
 from plait.train.prepare import collection_texts, divided, open_base
 from plait.train.report import thinned
@@ -83,6 +83,42 @@ class TestEveryRecipe:
         assert joint.encode_documents(["snow"])[0].nnz > 0
 
 
+class TestTheBaseAsATeacher:
+    pytestmark = needs_torch
+
+    def recipe(self, **changes):
+        teaching = {"teachers": {"base": 0.6, "bm25": 0.4}, "mining": ["lexical", "base"], "precision": "mixed"}
+        return the_recipe("inference-free", **teaching, **changes)
+
+    def phases(self, given, out, recipe):
+        seen = []
+        report = run("", given, out, recipe=recipe, on_event=lambda event: seen.append(event.phase))
+        assert report.finished
+        return set(seen)
+
+    def test_frozen_layers_and_its_vectors_are_one_pass(self, given, tmp_path):
+        seen = self.phases(given, tmp_path / "out", self.recipe())
+        assert {"keeping states of frozen layers", "encoding queries, base"} <= seen
+        assert "encoding documents, base" not in seen
+
+    def test_a_trunk_that_learns_leaves_nothing_to_keep(self, given, tmp_path):
+        seen = self.phases(given, tmp_path / "out", self.recipe(trunk="tuned", branch=0))
+        assert {"encoding documents, base", "encoding queries, base"} <= seen
+        assert "keeping states of frozen layers" not in seen
+
+    def test_its_kept_vectors_are_the_encoders_own(self, given, tmp_path):
+        training = divided(read_training(given["pairs"]), (), 0, 1).training
+        import torch
+        from plait.train.states import QuantisedLayers, keep
+
+        base = open_base(given["dense"])
+        layers = QuantisedLayers(base.checkpoint, 1)
+        kept = keep(layers, base.ids(training.documents, 24), tmp_path, torch.device("cpu"))
+        np.testing.assert_array_equal(
+            kept.vectors, load_dense(given["dense"], max_length=24).encode_documents(training.documents)
+        )
+
+
 class TestStaticQueries:
     pytestmark = needs_torch
 
@@ -111,6 +147,13 @@ class TestStaticQueries:
         np.testing.assert_array_equal(ours[0].toarray(), theirs[0].toarray())
         np.testing.assert_array_equal(ours[1], theirs[1])
         assert load_dense(report.model, queries="static").encode_queries(texts).shape == (len(texts), 32)
+
+    def test_documents_are_encoded_only_where_a_loss_compares_scores(self, given, tmp_path):
+        for losses, expected in ({}, set()), ({"kl": 1.0}, {"encoding documents, base"}):
+            seen = []
+            run("", given, tmp_path / f"{len(losses)}", recipe=self.recipe(losses=losses), held_out=0,
+                on_event=lambda event, seen=seen: seen.append(event.phase))  # fmt: skip
+            assert {phase for phase in seen if phase.startswith("encoding documents")} == expected
 
     def test_it_goes_on_too(self, given, tmp_path):
         whole = run("", given, tmp_path / "whole", recipe=self.recipe())
@@ -225,6 +268,21 @@ class TestWhatIsMade:
         assert picture.count("<polyline") == 2
         assert "prefers-color-scheme:dark" in picture
 
+    def test_a_card_tells_of_the_trainings_before(self, given, tmp_path):
+        joint = run("inference-free", given, tmp_path / "joint", command="plait train first")
+        both = {**given, "joint": joint.checkpoint}
+        table = TestStaticQueries().recipe()
+        report = run("", both, tmp_path / "both", recipe=table, base="joint", command="plait train second")
+        assert [one["recipe"]["name"] for one in report.before] == ["inference-free"]
+        text = (tmp_path / "both" / "MODEL_CARD.md").read_text()
+        assert text.index("`plait train second`") < text.index("## Before: inference-free") < text.index("train first")
+        assert "(losses-1.svg)" in text
+        assert (tmp_path / "both" / "losses-1.svg").read_text() == (tmp_path / "joint" / "losses.svg").read_text()
+        again = run("", {**given, "both": report.checkpoint}, tmp_path / "third", recipe=table, base="both")
+        assert [one["recipe"]["name"] for one in again.before] == ["inference-free", "static-query"]
+        (joint.out / "report.json").write_text("{}")  # one that is of something else is not believed
+        assert run("", both, tmp_path / "fourth", recipe=table, base="joint").before == []
+
     def test_what_cannot_be_trained(self, given, tmp_path):
         cases = [
             ({"base": "none"}, "the base cannot be used: no encoder 'none'"),
@@ -288,7 +346,7 @@ def test_a_broken_collection_to_leave_out(tmp_path):
 
 def test_a_built_model_is_no_base():
     with pytest.raises(TrainError, match="is a built ONNX model, which cannot be trained further"):
-        open_base("minilm-l6")
+        open_base("plait-mini")
 
 
 def test_intervals():
