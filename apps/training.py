@@ -224,7 +224,7 @@ class Teller:
             )
         elif now - self._told > self.LINE_SECONDS:
             self._told = now
-            console.note(f"{event.phase}: {self._details(event, now)}")
+            console.note(": ".join(part for part in (event.phase, self._details(event, now)) if part))
 
     def _details(self, event: Event, now: float) -> str:
         done = event.done - self._first

@@ -23,7 +23,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain-flops": ("binary queries: no IDF in the matching", {"query_side": "binary"}),
     "l0": ("FLOPS only over documents with more than 150 terms, a second logarithm",
            {"penalty": "l0", "tau": 150.0, "activation": "log1p_log1p"}),
-    "dense-teacher": ("one teacher, dense", {"teachers": {"dense": 1.0}}),
+    "dense-teacher": ("one teacher, dense: the base", {"teachers": {"base": 1.0}}),
     "bm25-teacher": ("one teacher, BM25", {"teachers": {"bm25": 1.0}}),
     "no-teacher": ("no teacher: InfoNCE alone", {"teachers": {}, "losses": {"infonce": 1.0}}),
     "no-literal": ("no literal residual", {"literal": False}),

@@ -38,7 +38,7 @@ def main() -> None:
     for name, folder, split in _collections(args):
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            measured[name] = _swept(folder, split, args.work / f"{name}.index")
+            measured[name] = _swept(folder, split, args.work / f"{folder.name}.index")
         except (EvalError, *PlaitError) as error:
             common.fail(str(error))
     notes = [
@@ -57,7 +57,9 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = common.parser(__doc__ or "")
     parser.add_argument("data", type=Path, metavar="DATA", help="folder with beir/COLLECTION/ and pairs/*.jsonl.xz")
-    parser.add_argument("--work", type=Path, required=True, help="where indexes and drawn collections are kept")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="indexes and drawn collections; may be that of quality.py --index-dir"
+    )
     parser.add_argument("--limit", type=int, default=15000, help="pairs a source that the model was trained on")
     parser.add_argument("--documents", type=int, default=2000, help="documents drawn from a source of pairs")
     parser.add_argument("--queries", type=int, default=300, help="queries drawn from a source of pairs")

@@ -222,8 +222,8 @@ class Encodings:
         self._vectors: dict[str, Vectors] = {}
 
     def identity(self, name: str) -> dict[str, Any]:
-        """Returns what moves a vector of a named encoder."""
-        return self._encoder(name).identity.to_json()
+        """Returns what moves a vector of a named encoder; its name does not."""
+        return {key: value for key, value in self._encoder(name).identity.to_json().items() if key != "name"}
 
     def __call__(self, name: str) -> Vectors:
         """Returns the vectors by a named encoder.
