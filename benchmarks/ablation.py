@@ -42,8 +42,16 @@ def main() -> None:
     pairs = sorted(common.existing(args.data / "pairs", "a folder of pairs, *.jsonl.xz").glob("*.jsonl*"))
     collections = [common.existing(args.data / "beir" / name, "a BEIR folder") for name in args.evaluate]
     chosen = args.variants or list(VARIANTS)
-    found = {name: _trained(name, args, pairs, collections) for name in chosen}
-    page = common.write(
+    found: dict[str, Any] = {}
+    page = ""
+    for name in chosen:  # the page is written after each: what is there is there
+        found[name] = _trained(name, args, pairs, collections)
+        page = _page(args, where, found)
+    print(page)
+
+
+def _page(args: argparse.Namespace, where: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    return common.write(
         "ablation", args.results, where=where, raw={"variants": found, "steps": args.steps, "limit": args.limit},
         about="What each part of the recipe behind plait-mini is worth: trainings that differ in one thing each.",
         checks=[], tables=[_table(found)],
@@ -56,7 +64,6 @@ def main() -> None:
             "`dense`: nDCG@10 of the trunk's dense strand there; only a tuned trunk can change it.",
         ],
     )  # fmt: skip
-    print(page)
 
 
 def _arguments() -> argparse.Namespace:

@@ -189,14 +189,22 @@ def _joint(
         raise EncoderError(
             f"{checkpoint.folder}: the queries are {half.queries!r}, so idf.json has no use: remove it, or say 'idf'"
         )
-    formula = f"{half.pooling}+{activation}" + ("+own" if half.literal else "")
+    pruned = f">{half.prune:g}" if half.prune else ""
+    formula = f"{half.pooling}+{activation}" + ("+own" if half.literal else "") + pruned
     terms = {} if half.terms is None else {TERMS: npy(half.terms)}
     return Written(
         model,
         _dense_formula(pooling, normalize),
         int(checkpoint.setting("hidden")),
         half.max_length,
-        JointFacts(formula, len(checkpoint.tensors["words.weight"]), half.literal, table is not None, half.queries),
+        JointFacts(
+            formula,
+            len(checkpoint.tensors["words.weight"]),
+            half.literal,
+            table is not None,
+            half.queries,
+            half.prune,
+        ),
         {**terms, **(_query_arrays(table) if table else {})},
     )
 

@@ -84,7 +84,7 @@ class OnnxJointEncoder:
         def work(positions: list[int], ids: Ids) -> None:
             found = self.model.run_for(wanted, ids)
             vectors[positions] = found[DENSE]
-            self._keep_rows(rows, positions, ids, found)
+            self._keep_rows(rows, positions, ids, found, self.facts.prune)
 
         self.model.each_batch(self._prompted(texts, "document"), work)
         return csr(rows, self.facts.dim), vectors
@@ -101,10 +101,10 @@ class OnnxJointEncoder:
 
     def encode_learned(self, texts: Sequence[str], side: str = "document") -> csr_matrix:
         """Returns the sparse vectors of texts that go through the model, float32 (len(texts), vocabulary)."""
-        rows = self._rows(texts)
+        rows, prune = self._rows(texts), self.facts.prune if side == "document" else 0.0
 
         def work(positions: list[int], ids: Ids) -> None:
-            self._keep_rows(rows, positions, ids, self.model.run_for(self._learned_outputs, ids))
+            self._keep_rows(rows, positions, ids, self.model.run_for(self._learned_outputs, ids), prune)
 
         self.model.each_batch(self._prompted(texts, side), work)
         return csr(rows, self.facts.dim)
@@ -130,12 +130,12 @@ class OnnxJointEncoder:
         return np.empty((len(texts), self.folder.manifest.dim), dtype=np.float32)
 
     def _keep_rows(
-        self, rows: list[Row], positions: list[int], ids: Ids, found: dict[str, NDArray[np.float32]]
+        self, rows: list[Row], positions: list[int], ids: Ids, found: dict[str, NDArray[np.float32]], prune: float
     ) -> None:
         weights = self._weights(ids, found)
         weights[:, self._specials] = 0
         for position, row in zip(positions, weights, strict=True):
-            columns = np.flatnonzero(row)
+            columns = np.flatnonzero(row > prune * row.max())
             rows[position] = columns.astype(np.int32), row[columns]
 
     def _weights(self, ids: Ids, found: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ The key "plait" may also say, where it is not the first of each:
 
     gelu      true, or false: z = LayerNorm(W h + b)
     pooling   "max", or "sum": a term weighs the sum over tokens of log(1 + relu(z_i . D_j + c_j))
+    prune     0, or a share of a document's largest weight: terms that weigh no more are left out
     queries   "idf": presence, weighted by the index or by an idf.json; "binary": presence alone; "encoded": queries go
               through the sparse half as documents do
 
@@ -61,6 +62,7 @@ class SparseHalf:
         gelu: whether the transform has an activation.
         pooling: "max" or "sum".
         queries: "idf", "binary" or "encoded".
+        prune: terms that weigh no more than this share of a document's largest weight are left out.
     """
 
     branch_layers: int
@@ -72,6 +74,7 @@ class SparseHalf:
     gelu: bool = True
     pooling: str = "max"
     queries: str = "idf"
+    prune: float = 0.0
 
     @property
     def rows(self) -> int:
@@ -108,7 +111,10 @@ def read_sparse_half(checkpoint: Checkpoint) -> SparseHalf:
         found["sparse.literal.bias"] = tensors.get("sparse.literal.bias", tensors.vocabulary)
     terms = _terms(tensors, len(found["sparse.decoder.bias"]))
     options = {key: settings.get(key, allowed[0]) for key, allowed in OPTIONS.items()}
-    return SparseHalf(layers, settings["activation"], settings["max_length"], literal, found, terms, **options)
+    prune = float(settings.get("prune", 0))
+    return SparseHalf(
+        layers, settings["activation"], settings["max_length"], literal, found, terms, prune=prune, **options
+    )
 
 
 def read_query_table(checkpoint: Checkpoint) -> QueryTable | None:
@@ -154,6 +160,9 @@ def _check_options(where: Path, values: dict[str, Any]) -> None:
             raise EncoderError(
                 f"{where}: {JOINT_KEY} has {key} {given!r}, expected one of {', '.join(map(str, allowed))}"
             )
+    prune = values.get("prune", 0)
+    if isinstance(prune, bool) or not isinstance(prune, int | float) or not 0 <= prune < 1:
+        raise EncoderError(f"{where}: {JOINT_KEY} has prune {prune!r}, expected a number from 0 to below 1")
     if values.get("pooling") == "sum" and values["activation"] != "log1p":
         raise EncoderError(f"{where}: {JOINT_KEY} has activation {values['activation']!r}; pooling 'sum' is of 'log1p'")
 

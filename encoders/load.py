@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 MODELS = Path(__file__).parent / "models"
-# What "embedded" stands for. A joint model is named twice, and once more below for its static queries:
-# {"dense": "plait-mini", "learned": "plait-mini"} and {"plait-mini-static": "plait-mini"}.
-EMBEDDED_MODELS = {"dense": "minilm-l6", "learned": "splade-tiny"}
-STATIC_NAMES: dict[str, str] = {}
+# What "embedded" stands for, by strand; and the names that stand for a model with its static queries.
+EMBEDDED_MODELS = {"dense": "plait-mini", "learned": "plait-mini"}
+STATIC_NAMES = {"plait-mini-static": "plait-mini"}
 HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
 
 

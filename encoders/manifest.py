@@ -38,6 +38,7 @@ class JointFacts:
         literal: whether the model weighs a document's own tokens.
         static: whether there is a static query table.
         queries: "idf", "binary" or "encoded", see `joint_checkpoint`; not written where it is "idf".
+        prune: terms that weigh no more than this share of a document's largest are left out; not written where it is 0.
     """
 
     activation: str
@@ -45,6 +46,7 @@ class JointFacts:
     literal: bool
     static: bool
     queries: str = "idf"
+    prune: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,9 @@ class Manifest:
     def to_text(self) -> str:
         """Returns the text of plait.json."""
         values = {key: value for key, value in asdict(self).items() if key != "joint" or value is not None}
-        if self.joint is not None and self.joint.queries == "idf":
-            del values["joint"]["queries"]
+        usual = {"queries": "idf", "prune": 0.0}
+        for key in [key for key, value in usual.items() if self.joint is not None and values["joint"][key] == value]:
+            del values["joint"][key]
         return json.dumps(values, indent=1, sort_keys=True) + "\n"
 
     def identity(self, name: str, max_length: int) -> Identity:

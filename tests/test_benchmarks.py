@@ -14,7 +14,18 @@ import pytest
 from plait.retriever import Retriever
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = ("quality", "encoding", "kernel", "startup", "hybrid", "sparse run", "sparse calibrate", "dense")
+SCRIPTS = (
+    "quality",
+    "encoding",
+    "kernel",
+    "startup",
+    "hybrid",
+    "sparse run",
+    "sparse calibrate",
+    "dense",
+    "weights",
+    "ablation",
+)
 TOPICS = ("snow", "honey", "iron", "rivers", "moths", "bread", "glass", "tides", "salt", "wool")
 YARDSTICK = """
 def build(csr):
@@ -74,7 +85,8 @@ def test_help_is_complete(script):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_missing_data_end_in_one_line(script, tmp_path):
-    done = run(script, *["none"] * (2 if script == "hybrid" else 1), "--results", tmp_path)
+    given = {"hybrid": ["none"], "weights": ["--work", tmp_path], "ablation": ["--work", tmp_path, "--base", "none"]}
+    done = run(script, "none", *given.get(script, ()), "--results", tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: none")
     assert "does not exist; expected" in done.stderr
@@ -93,11 +105,43 @@ def test_quality_finds_what_is_there_and_keeps_its_index(data, tmp_path):
     assert json.loads((tmp_path / "quality.json").read_text())["collections"]["scifact"]["index_seconds"] is None
 
 
+@pytest.mark.torch
+def test_a_training_step_is_compared_with_the_textbooks(tmp_path):
+    pytest.importorskip("torch")
+    finished("training", "--quick", "--threads", 1, "--results", tmp_path)
+    for case in json.loads((tmp_path / "training-try.json").read_text())["cases"]:
+        assert set(case["seconds"]) == {"textbook, fp32", "textbook, bf16", "plait, fp32", "plait, bf16"}
+        assert all(each["norm"] < 1e-4 for each in case["differences"]["plait, fp32"].values())
+
+
+def test_weights_are_swept_over_what_the_model_did_not_see(data, tmp_path):
+    from_here = data / "beir" / "scifact"
+    everything = tmp_path / "data"
+    for name, split in (("squad-dev", "test"), ("mlquestions", "dev"), ("nfcorpus", "dev")):
+        folder = everything / "beir" / name
+        (folder / "qrels").mkdir(parents=True)
+        for file in ("corpus.jsonl", "queries.jsonl"):
+            (folder / file).write_text((from_here / file).read_text())
+        (folder / "qrels" / f"{split}.tsv").write_text((from_here / "qrels" / "test.tsv").read_text())
+    (everything / "pairs").mkdir()
+    for name in ("arxiv", "msdocs", "squad", "wikiqa"):
+        with lzma.open(everything / "pairs" / f"{name}.jsonl.xz", "wt") as file:
+            file.write(lines([{"query": topic, "positive": f"{name} about {topic}"} for topic in TOPICS]))
+    options = ["--limit", 4, "--documents", 5, "--queries", 3, "--work", tmp_path / "work", "--results", tmp_path]
+    page = finished("weights", everything, *options)
+    assert "| weights | squad-dev | mlquestions-dev | nfcorpus-dev | arxiv-unseen |" in page
+    facts = json.loads((tmp_path / "weights.json").read_text())
+    assert len(facts["arxiv-unseen"]) == 231  # threes of twentieths
+    assert facts["squad-dev"]["0.00, 0.00, 1.00"] == 1
+    drawn = [json.loads(line) for line in (tmp_path / "work" / "arxiv-unseen" / "corpus.jsonl").open()]
+    assert (len(drawn), len({one["text"] for one in drawn})) == (5, 5)
+
+
 def test_encoding_says_how_fast_both_strands_are(data, tmp_path):
     finished("encoding", data, "--repeats", 1, "--threads", 1, "--results", tmp_path)
     facts = json.loads((tmp_path / "encoding.json").read_text())
     assert facts["plait"]["documents"] == len(TOPICS)
-    assert set(facts["plait"]["rates"]) == {"learned", "dense", "learned, then dense"}
+    assert set(facts["plait"]["rates"]) == {"learned", "dense", "both"}
 
 
 def test_kernel_compares_with_the_reference_and_the_yardstick(data, tmp_path):

@@ -70,7 +70,9 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     """Returns what config.json says of the sparse half; what is usual is not said."""
     activation = recipe.activation if recipe.pooling == "max" else "log1p"  # a sum of log1p has no other
     options = {"gelu": recipe.gelu, "pooling": recipe.pooling, "queries": recipe.query_side}
-    unusual = {key: value for key, value in options.items() if value != OPTIONS[key][0]}
+    unusual: dict[str, Any] = {key: value for key, value in options.items() if value != OPTIONS[key][0]}
+    if recipe.prune:
+        unusual["prune"] = recipe.prune
     return {
         "version": VERSION,
         "branch_layers": recipe.branch,

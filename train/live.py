@@ -80,7 +80,8 @@ class LiveEncoder:
         live = Live(self._model.trunk, ids, self._model.device)
         parts = [self._part(start, ids, live) for start in range(0, len(ids), PIECE)]
         rows, columns, values = (np.concatenate([np.empty(0, kind), *part]) for kind, part in _columns(parts))
-        return self._csr(rows, columns, values, len(ids))
+        found = self._csr(rows, columns, values, len(ids))
+        return _pruned(found, self._recipe.prune) if side == "document" else found
 
     def _part(self, start: int, ids: Ids, live: Live) -> tuple[Any, Any, Any]:
         chosen = range(start, min(start + PIECE, len(ids)))
@@ -95,6 +96,16 @@ class LiveEncoder:
         made.eliminate_zeros()
         made.sort_indices()
         return made
+
+
+def _pruned(rows: csr_matrix, share: float) -> csr_matrix:
+    """Returns rows without the terms that weigh no more than a share of the row's largest weight."""
+    if not share or not rows.nnz:
+        return rows
+    largest = rows.max(axis=1).toarray().ravel()
+    rows.data[rows.data <= share * np.repeat(largest, np.diff(rows.indptr))] = 0
+    rows.eliminate_zeros()
+    return rows
 
 
 def _columns(parts: Sequence[tuple[Any, Any, Any]]) -> list[tuple[Any, list[Any]]]:

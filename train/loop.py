@@ -271,7 +271,7 @@ class Training:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except Exception as error:  # safetensors' own type, which is not exported everywhere
             raise TrainError(f"{path} cannot be read ({error}): remove it to begin anew") from error
-        changed = [name for name, value in self.recipe.to_json().items() if made_with.get(name) != value]
+        changed = self.recipe.steps_differ(made_with)
         if changed:
             other = ", ".join(changed)
             raise TrainError(f"{path} was made by another recipe (other: {other}): give another folder")

@@ -32,6 +32,9 @@ POOLING_NAMES = ("max", "sum")
 MINING = ("lexical", "learned", "dense", "base")
 
 
+FINISHING = ("name", "idf", "encoder_length", "prune")  # have a bearing on what is exported, and on no step
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a training does. Every field has a bearing on the result; paths, threads and devices are not here.
@@ -53,6 +56,7 @@ class Recipe:
         keep_dense: weight of the distance between the trunk's dense vector and the original's; for a tuned trunk.
         rank: width of the head; 0 ties its decoder to the word table.
         terms: how often a word piece must occur in the training text to be an expansion term; 0: all are.
+        prune: the finished encoder leaves out terms that weigh no more than this share of a document's largest weight.
         gelu: whether the head's transform has an activation.
         literal: the literal residual: a document's own words have a learned weight beside the expansion.
         activation: "log1p" or "log1p_log1p", after pooling.
@@ -94,6 +98,7 @@ class Recipe:
     keep_dense: float = 0.0
     rank: int = 128
     terms: int = 20
+    prune: float = 0.0
     gelu: bool = False
     literal: bool = True
     activation: str = "log1p"
@@ -147,6 +152,10 @@ class Recipe:
         """Returns the recipe as plain JSON values."""
         return json.loads(json.dumps(asdict(self)))
 
+    def steps_differ(self, other: Mapping[str, Any]) -> list[str]:
+        """Returns the fields in which a recipe, given as `to_json` has it, asks for other steps."""
+        return [name for name, value in self.to_json().items() if name not in FINISHING and other.get(name) != value]
+
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """Returns the recipe with other values.
 
@@ -169,6 +178,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 1e9),
+    "prune": (0, 0.99),
     "documents": (2, 1e5),
     "seeds": (1, 1e5),
     "queries": (1, 1e6),
@@ -261,6 +271,7 @@ RECIPES: dict[str, Recipe] = {
             documents=64,
             seeds=10,
             max_length=128,
+            prune=0.03,
             penalty_weight=1.5e-2,
             warm_up=0.15,
             teachers={"base": 0.6, "bm25": 0.4},

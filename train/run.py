@@ -228,7 +228,7 @@ class Job:
             recipe = theirs["recipe"]
         except (OSError, ValueError, KeyError) as error:
             raise TrainError(f"{begun} cannot be read ({error}): begin anew in another folder") from error
-        names = [name for name, value in ours["recipe"].items() if name != "name" and recipe.get(name) != value]
+        names = self.recipe.steps_differ(recipe)
         other = "give another folder, the same options as before, or begin the steps anew (resume=False, --fresh)"
         if names:
             changed = ", ".join(f"{name} {recipe.get(name)!r}, now {ours['recipe'][name]!r}" for name in names)

@@ -68,7 +68,9 @@ def test_the_other_precision():
 
 @pytest.mark.parametrize("name", ["", "nothing", "./nothing", "a/b/c", "~/model"])
 def test_unknown_names_say_what_exists(name):
-    with pytest.raises(EncoderError, match=r"no encoder .*'embedded' nor 'minilm-l6' nor 'splade-tiny', nor a folder"):
+    with pytest.raises(
+        EncoderError, match=r"no encoder .*'embedded' nor 'plait-mini' nor 'plait-mini-static', nor a folder"
+    ):
         load_dense(name)
 
 

@@ -328,8 +328,6 @@ def embedded(folder, tmp_path, monkeypatch):
     """Makes a tiny joint model the embedded one."""
     shutil.copytree(folder, tmp_path / "models" / "plait-mini")
     monkeypatch.setattr(load_module, "MODELS", tmp_path / "models")
-    monkeypatch.setattr(load_module, "EMBEDDED_MODELS", {"dense": "plait-mini", "learned": "plait-mini"})
-    monkeypatch.setattr(load_module, "STATIC_NAMES", {"plait-mini-static": "plait-mini"})
 
 
 @pytest.mark.usefixtures("embedded")

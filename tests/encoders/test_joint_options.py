@@ -76,6 +76,29 @@ def test_a_transform_without_activation_is_another_model(folder, texts, tmp_path
     np.testing.assert_array_equal(without.dense.encode_documents(texts), with_gelu.dense.encode_documents(texts))
 
 
+def test_pruning_leaves_out_what_is_light_beside_the_heaviest(folder, texts):
+    whole = load_joint(folder)
+    change_config(folder, prune=0.5)
+    pruned = load_joint(folder)
+    expected = whole.encode_documents(texts)[0].toarray()
+    expected[expected <= 0.5 * expected.max(axis=1, keepdims=True)] = 0
+    rows, vectors = pruned.encode_documents(texts)
+    np.testing.assert_array_equal(rows.toarray(), expected)
+    np.testing.assert_array_equal(pruned.learned.encode_documents(texts).toarray(), expected)
+    np.testing.assert_array_equal(vectors, whole.encode_documents(texts)[1])
+    assert 0 < rows.nnz < whole.encode_documents(texts)[0].nnz
+    assert pruned.learned.identity.activation == "max+log1p+own>0.5"
+    assert pruned.learned.identity.differences(whole.learned.identity) != []
+    assert pruned.dense.identity.differences(whole.dense.identity) == []
+
+
+def test_encoded_queries_are_not_pruned(folder, texts):
+    change_config(folder, queries="encoded")
+    whole = load_learned(folder).encode_queries(texts)
+    change_config(folder, prune=0.5)
+    assert (load_learned(folder).encode_queries(texts) != whole).nnz == 0
+
+
 def test_weights_that_come_with_a_joint_model(folder):
     (folder / "idf.json").write_text(json.dumps({"search": 2.5, "engine": 0.5}))
     learned = load_learned(folder)
@@ -89,6 +112,9 @@ def test_weights_that_come_with_a_joint_model(folder):
         ({"gelu": "no"}, "plait has gelu 'no', expected one of True, False"),
         ({"gelu": 1}, "plait has gelu 1, expected one of True, False"),
         ({"pooling": "mean"}, "plait has pooling 'mean', expected one of max, sum"),
+        ({"prune": 1}, "plait has prune 1, expected a number from 0 to below 1"),
+        ({"prune": True}, "plait has prune True, expected a number from 0 to below 1"),
+        ({"prune": -0.1}, "plait has prune -0.1, expected a number from 0 to below 1"),
         ({"queries": "static"}, "plait has queries 'static', expected one of idf, binary, encoded"),
         ({"pooling": "sum", "activation": "log1p_log1p"}, "activation 'log1p_log1p'; pooling 'sum' is of 'log1p'"),
     ],

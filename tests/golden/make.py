@@ -161,6 +161,7 @@ def plait_mini(folder: Path, length: int) -> np.ndarray:
     for number, layer in enumerate(layers[len(layers) - settings["branch_layers"] :]):
         start = f"layer.{number}."
         layer.load_state_dict({name[len(start) :]: tensor for name, tensor in part.items() if name.startswith(start)})
+    specials = AutoTokenizer.from_pretrained(folder).all_special_ids
     rows = []
     with torch.no_grad():
         for ids in _ids(folder, length):
@@ -177,6 +178,8 @@ def plait_mini(folder: Path, length: int) -> np.ndarray:
             own = (states @ part["literal.weight"] + part["literal.bias"][tokens]).relu()
             for token in set(ids):
                 weights[token] += own[tokens == token].max()
+            terms = np.setdiff1d(np.arange(len(weights)), specials)
+            weights[weights <= settings.get("prune", 0) * weights[terms].max()] = 0
             rows.append(weights.numpy())
     return np.stack(rows)
 

@@ -215,6 +215,18 @@ class TestGoingOn:
         assert second.files == first.files
         assert second.losses == first.losses
 
+    def test_what_concerns_no_step_may_change(self, given, tmp_path):
+        first, texts = run("inference-free", given, tmp_path / "out"), tiny.documents()
+        terms = load_learned(first.model).encode_documents(texts).nnz
+        pruned = the_recipe("inference-free", prune=0.5, encoder_length=16)
+        second = run("", given, tmp_path / "out", recipe=pruned)
+        assert second.losses == first.losses
+        assert second.files["checkpoint/model.safetensors"] == first.files["checkpoint/model.safetensors"]
+        encoder = load_learned(second.model)
+        assert encoder.identity.max_length == 16
+        assert encoder.identity.activation == "max+log1p+own>0.5"
+        assert load_learned(second.model, max_length=32).encode_documents(texts).nnz < terms
+
     def test_another_recipe_base_or_data_is_refused(self, given, tmp_path):
         run("inference-free", given, tmp_path / "out")
         with pytest.raises(TrainError, match=r"begun with another recipe \(rate 0.01, now 0.5\).*--fresh"):
