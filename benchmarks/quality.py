@@ -88,9 +88,11 @@ def _measure(dataset: Dataset, keep: Path | None) -> dict[str, Any]:
         indexed = _index(retriever, dataset)
         cards = [report.to_json() for report in _evaluate(retriever, dataset)]
         facts = retriever.info()
+        learned_postings = _learned_postings(retriever.folder, facts["encoders"]["learned"]["dim"])
     scores = {system["name"]: system["means"] for card in cards for system in card["systems"]}
     seconds = {system["name"]: system["seconds"] for card in cards for system in card["systems"]}
     about = {name: facts[name] for name in ("documents", "postings", "bytes", "fusion", "weights", "bm25")}
+    about["learned_postings"] = learned_postings
     return {"scores": scores, "seconds": seconds, "index_seconds": indexed, "index": about, "cards": cards}
 
 
@@ -138,6 +140,12 @@ def _by_expansions(retriever: Retriever, dataset: Dataset) -> dict[str, dict[str
     return run
 
 
+def _learned_postings(folder: Path, vocabulary: int) -> int:
+    """Returns how many postings learned terms have: those below the vocabulary's size; lexical ones are above."""
+    with closing(Snapshot(folder)) as snapshot:
+        return sum(int(np.count_nonzero(segment.forward.terms < vocabulary)) for segment in snapshot.segments)
+
+
 def _holders(postings: Any, terms: Any) -> Any:
     """Returns how many documents have a posting of each term."""
     row = np.minimum(np.searchsorted(postings.terms, terms), postings.terms.size - 1)
@@ -158,7 +166,7 @@ def _checks(name: str, facts: Mapping[str, Any]) -> list[common.Check]:
 
 def _active(facts: Mapping[str, Any]) -> float:
     """Returns how many learned terms a document has, on average."""
-    return facts["index"]["postings"]["learned"] / facts["index"]["documents"]
+    return facts["index"]["learned_postings"] / facts["index"]["documents"]
 
 
 def _mean_checks(measured: Mapping[str, Any]) -> list[common.Check]:
