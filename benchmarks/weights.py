@@ -38,14 +38,15 @@ def main() -> None:
     for name, folder, split in _collections(args):
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            measured[name] = _swept(folder, split, args.work / f"{folder.name}.index")
+            measured[name] = _swept(folder, split, args.work / f"{folder.name}.index", args.queries)
         except (EvalError, *PlaitError) as error:
             common.fail(str(error))
     notes = [
         f"{MEASURE}, convex fusion, all combinations in steps of {STEP:g}; the {SHOWN} best by the mean over "
         "collections, the default, and each strand alone.",
         "`-dev` splits are not those that the quality table judges. Of `-unseen` sources the embedded model "
-        f"was trained on other pairs; {args.documents:,} documents and {args.queries} queries of each were drawn.",
+        f"was trained on other pairs; {args.documents:,} documents of each were drawn. At most {args.queries} queries "
+        "of a collection, drawn too.",
     ]
     page = common.write(
         "weights", args.results, where=where, checks=[], tables=[_table(measured)], notes=notes, raw=measured,
@@ -62,7 +63,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=int, default=15000, help="pairs a source that the model was trained on")
     parser.add_argument("--documents", type=int, default=2000, help="documents drawn from a source of pairs")
-    parser.add_argument("--queries", type=int, default=300, help="queries drawn from a source of pairs")
+    parser.add_argument("--queries", type=int, default=300, help="the most queries of a collection")
     return parser.parse_args()
 
 
@@ -105,15 +106,17 @@ def _lines(path: Path, records: Any) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
 
-def _swept(folder: Path, split: str, index: Path) -> dict[str, float]:
+def _swept(folder: Path, split: str, index: Path, most: int) -> dict[str, float]:
     """Returns the measure by weights, "0.20, 0.10, 0.70"."""
     dataset = load_beir(folder, split)
     opened = Retriever.open(index) if (index / "plait.db").exists() else Retriever.create(index)
     with closing(opened) as retriever:
         retriever.add(dataset.documents())
         retriever.commit()
-        candidates = {query: _normalised(retriever, query, text) for query, text in dataset.queries.items()}
-    return {_name(weights): _score(candidates, weights, dataset.qrels) for weights in _combinations()}
+        chosen = np.random.default_rng(0).permutation(list(dataset.queries))[:most].tolist()
+        candidates = {query: _normalised(retriever, query, dataset.queries[query]) for query in chosen}
+    qrels = {query: dataset.qrels[query] for query in chosen}
+    return {_name(weights): _score(candidates, weights, qrels) for weights in _combinations()}
 
 
 def _normalised(retriever: Retriever, query: str, text: str) -> tuple[list[str], Any]:

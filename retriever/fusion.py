@@ -62,7 +62,7 @@ class Fusion:
 
 
 FUSIONS: dict[str, Fusion] = {
-    "convex": Fusion(convex, {"lexical": 0.2, "learned": 0.1, "dense": 0.7}),
+    "convex": Fusion(convex, {"lexical": 0.15, "learned": 0.1, "dense": 0.75}),
     "rrf": Fusion(rrf, {"lexical": 1.0, "learned": 1.0, "dense": 1.0}),
 }
 

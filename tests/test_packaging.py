@@ -26,7 +26,7 @@ def wheel(tmp_path_factory):
         "tests/test_x.py",
         "benchmarks/b.py",
         "demo.index/plait.db",
-        "train/x.py",
+        "stuff/x.py",
         "plait/x.py",
         "scratch.py",
     ):
@@ -51,7 +51,7 @@ def test_it_holds_the_rooms_and_nothing_else(wheel):
 
 def test_models_are_in_it_byte_for_byte(wheel):
     models = [file for file in room_files() if file.parts[:2] == ("encoders", "models") and file.suffix == ".onnx"]
-    assert len(models) >= 2
+    assert models
     for file in models:
         assert wheel.read(f"plait/{file.as_posix()}") == (ROOT / file).read_bytes()
 

@@ -18,7 +18,7 @@ from ..encoders.checkpoint import read_json
 from ..encoders.contract import DenseEncoder, Identity, SparseEncoder
 from ..encoders.lexical import LexicalEncoder
 from ..encoders.load import find_folder, load_dense, load_learned
-from ..encoders.manifest import MANIFEST, is_built
+from ..encoders.manifest import JOINT, MANIFEST, is_built
 from .errors import TrainError
 from .pairs import TrainingSet
 
@@ -54,7 +54,7 @@ class Vectors:
 def load_encoder(name: str) -> Encoder:
     """Returns an encoder by name: "bm25", "bm25:german", "dense", "dense:NAME", "learned", "learned:NAME", or NAME.
 
-    A bare NAME, of a folder or on the hub, is opened as what its files say it is.
+    A bare NAME, of a folder or on the hub, is opened as what its files say it is; a joint model as its dense half.
 
     Raises:
         EncoderError: there is no such language or model.
@@ -76,7 +76,8 @@ def head_of(name: str) -> str:
     """Returns "learned" for a masked-LM head that no sentence transformer pools into one vector, else "dense"."""
     folder = find_folder(name, "dense")
     if is_built(folder):
-        return str(read_json(folder / MANIFEST).get("head"))
+        head = str(read_json(folder / MANIFEST).get("head"))
+        return "dense" if head == JOINT else head
     config, modules = folder / "config.json", folder / "modules.json"
     names = read_json(config).get("architectures") or [] if config.is_file() else []
     pooled = modules.is_file() and "splade" not in modules.read_text(encoding="utf-8").lower()

@@ -154,6 +154,8 @@ def collection_texts(folder: str | Path) -> Iterator[str]:
         TrainError: it cannot be read.
     """
     folder = Path(folder)
+    if not folder.exists():  # which reading with skip_bad takes for a broken line
+        raise TrainError(f"what is to be left out cannot be read: there is no {folder}")
     try:
         for document in read_documents(folder, passages="never", skip_bad=True):
             yield document.text

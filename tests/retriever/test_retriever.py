@@ -410,5 +410,5 @@ def test_info_tells_what_acts(retriever):
     facts = retriever.info()
     assert facts["documents"] == 300
     assert facts["strands"] == ["lexical", "learned", "dense"]
-    assert facts["weights"] == {"lexical": 0.2, "learned": 0.1, "dense": 0.7}
+    assert facts["weights"] == {"lexical": 0.15, "learned": 0.1, "dense": 0.75}
     assert facts["encoders"]["dense"]["name"] == "letters"

@@ -191,7 +191,7 @@ def test_what_a_search_does_not_give_is_filled_up_at_random():
     ("options", "message"),
     [
         ({"negatives": 6}, "6 negatives were asked for, but only 5 of 6 documents can be one of query 0"),
-        ({"ways": "magic"}, "no way 'magic': there are lexical, learned, dense; of others give the vectors"),
+        ({"ways": "magic"}, "no way 'magic': there are lexical, learned, dense, base; of others give the vectors"),
         ({"ways": ()}, "ways are one or more different names"),
         ({"ways": "lexical,lexical"}, "ways are one or more different names"),
         ({"negatives": 0}, "negatives and depth are 1 or more"),
