@@ -1,5 +1,8 @@
 """The sparse half of a joint checkpoint as modules of sentence-transformers, for st_worker.py."""
 
+# pyright: reportMissingImports=false
+# (torch is an extra: types are checked without it)
+
 from __future__ import annotations
 
 import json

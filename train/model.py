@@ -11,7 +11,7 @@ with the dense vector they give, stay what they were.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +135,7 @@ def _layers(model: Any) -> Any:
     return stack.layer
 
 
-def through(layers: Sequence[nn.Module], states: Tensor, mask: Tensor) -> Tensor:
+def through(layers: Iterable[nn.Module], states: Tensor, mask: Tensor) -> Tensor:
     """Returns states after some layers.
 
     Args:
