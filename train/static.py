@@ -6,6 +6,9 @@ piece (Model2Vec; SIF, Arora et al., ICLR 2017): so rare pieces are good before 
 has stay as they are. Then gradient steps turn the sums towards the encoder's vectors of whole queries.
 """
 
+# pyright: reportMissingImports=false
+# (torch is an extra: types are checked without it)
+
 from __future__ import annotations
 
 import json
