@@ -101,7 +101,7 @@ def _largest(logits: Any, documents: int) -> Any:
 
 
 class Step:
-    """One batch and four ways to its gradient: KL to a teacher, over queries and documents, and the FLOPS penalty."""
+    """One batch and the ways to its gradient: KL to a teacher, over queries and documents, and the FLOPS penalty."""
 
     def __init__(self, batch: Mapping[str, Any]) -> None:
         import torch
@@ -119,13 +119,13 @@ class Step:
 
     @property
     def forms(self) -> dict[str, Callable[[], None]]:
-        """The ways, by name; each leaves its gradient behind."""
-        return {
-            TEXTBOOK: partial(self._textbook, precise=True),
-            "textbook, bf16": partial(self._textbook, precise=False),
-            PLAIT: partial(self._plait, precise=True),
-            "plait, bf16": partial(self._plait, precise=False),
-        }
+        """The ways, by name; each leaves its gradient behind. bf16 only where the processor multiplies it."""
+        import torch
+        from plait.train.loop import multiplies_bfloat16
+
+        names = ("fp32", "bf16") if multiplies_bfloat16(torch.device("cpu")) else ("fp32",)
+        ways = {"textbook": self._textbook, "plait": self._plait}
+        return {f"{way}, {name}": partial(ways[way], precise=name == "fp32") for way in ways for name in names}
 
     def gradients(self, form: str) -> dict[str, Any]:
         """Returns the gradient of states, decoder and bias by one way."""
@@ -273,7 +273,7 @@ def _report(args: argparse.Namespace, where: Mapping[str, Any], cases: Sequence[
         f"queries of {QUERY_TERMS} terms. States and weights are made up (seed {args.seed}); the bias makes "
         f"{args.active:.1%} of the terms active. Forms share weights and batch.",
         "Textbook: the logits of all tokens and terms in one tensor, their maximum over tokens, log(1 + x), loss, "
-        "backward; bf16 by autocast. plait: `pooled_logits`, whose bf16 finds the active terms alone: their values "
+        "backward; bf16, where the processor has it, by autocast. plait: `pooled_logits`, whose bf16 finds the active terms alone: their values "
         "and gradients are fp32 in both. The loss is the KL to a teacher and the FLOPS penalty. No transformer, no "
         "optimiser.",
         f"Seconds: median of {args.repeats} after a warm-up, forms taking turns, {args.threads} threads. Memory: the "
