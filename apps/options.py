@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..retriever import QueryError
+from ..retriever import FUSIONS, STEPS, QueryError, read_pipeline
+from ..retriever.pipeline import pipeline
+from ..retriever.strands import parse_strands
 
 IndexArgument = Annotated[Path, typer.Argument(help="The index folder.")]
 PathsArgument = Annotated[list[str], typer.Argument(help="Files and folders to read; - is JSONL on stdin.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Strands = Annotated[str | None, typer.Option("--strands", help="Which strands, as lexical,learned,dense.")]
 Weights = Annotated[str | None, typer.Option("--weights", help="Strand weights, as lexical=0.2,dense=0.8.")]
+FusionOption = Annotated[str | None, typer.Option("--fusion", help=f"How strands combine: {', '.join(FUSIONS)}.")]
+PipelineOption = Annotated[
+    str | None,
+    typer.Option("--pipeline", help=f"Steps after fusion, as feedback,mmr, a .toml file, or none: {', '.join(STEPS)}."),
+]
+Prove = Annotated[bool, typer.Option("--prove", help="Prove that no other document belongs to the top.")]
+MinScore = Annotated[float | None, typer.Option("--min-score", help="Leave out hits with a lower fused score.")]
+MinProbability = Annotated[
+    float | None,
+    typer.Option("--min-probability", help="Leave out hits less probably relevant; see tune --calibrate."),
+]
 Depth = Annotated[int, typer.Option("--depth", help="How many candidates each strand proposes.")]
 DenseModel = Annotated[str | None, typer.Option("--dense", help="Dense model: embedded, a folder or a hub name.")]
 LearnedModel = Annotated[str | None, typer.Option("--learned", help="Sparse model: embedded, a folder or a hub name.")]
@@ -43,6 +56,17 @@ Exactness = Annotated[
 CommitEvery = Annotated[int, typer.Option("--commit-every", min=1, help="Commit after this many documents.")]
 
 
+def parsed_pipeline(given: str | None) -> str | list[dict[str, Any]] | None:
+    """Returns the steps that a text names, or that a .toml file holds."""
+    return read_pipeline(given) if given is not None and given.endswith(".toml") else given
+
+
+def pipeline_name(given: str | None) -> str | None:
+    """Returns the steps that a text names, or that a .toml file holds, as one text."""
+    steps = parsed_pipeline(given)
+    return None if steps is None else pipeline(steps).name
+
+
 def parsed_weights(given: str | None) -> dict[str, float] | None:
     """Returns {"lexical": 0.2, "dense": 0.8} from "lexical=0.2,dense=0.8"."""
     if given is None:
@@ -57,6 +81,19 @@ def parsed_weights(given: str | None) -> dict[str, float] | None:
     return weights
 
 
+def parsed_sizes(given: str | None) -> tuple[int, ...]:
+    """Returns (1000, 5000) from "1000,5000"."""
+    if given is None:
+        return ()
+    try:
+        sizes = tuple(int(part) for part in given.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise QueryError(f"--sizes takes numbers of documents, as 1000,5000; not {given!r}")
+    return sizes
+
+
 def parsed_fields(given: Sequence[str] | None, *, option: str = "--field") -> dict[str, str] | None:
     """Returns {"year": "integer"} from ["year:integer"]."""
     if given is None:
@@ -68,3 +105,13 @@ def parsed_fields(given: Sequence[str] | None, *, option: str = "--field") -> di
     if len(fields := dict(pairs)) < len(pairs):
         raise QueryError(f"{option} names a field twice: {', '.join(given)}")
     return fields
+
+
+def check_models(strands: str | None, chosen: Mapping[str, Any]) -> None:
+    """Raises an error where a model is named for a strand that the index will not have."""
+    if strands is None:
+        return
+    for name in ("dense", "learned", "lexical"):
+        if chosen.get(name) is not None and name not in parse_strands(strands):
+            option = "language" if name == "lexical" else name
+            raise QueryError(f"--{option} is for the {name} strand, which --strands {strands} leaves out")

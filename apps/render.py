@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from ..retriever import Hit, Match
+from ..retriever import Answer, Hit, Match
 from .console import visible
+
+if TYPE_CHECKING:
+    from ..eval import Moved, Shift
 
 INDENT = 4
 SNIPPET = 240
@@ -24,6 +27,8 @@ def hit_text(hit: Hit, width: int) -> Text:
     text = Text.assemble((f"{hit.rank:>2}  ", "dim"), (f"{hit.score:.3f}  ", "bold cyan"), (heading, "bold"))
     if heading != hit.id:
         text.append(f"  {hit.id}", "dim")
+    if hit.probability is not None:
+        text.append(f"  relevant with probability {hit.probability:.2f}", "dim")
     parts = [(_strands(hit), "green")]
     parts += [(f"{strand}: {terms}", "yellow") for strand, terms in _terms(hit.matches).items()]
     parts.append((snippet(hit.text, [m.term for m in hit.matches]), ""))
@@ -32,6 +37,32 @@ def hit_text(hit: Hit, width: int) -> Text:
         for line in wrap(visible(part)):
             text.append("\n" + " " * INDENT).append(line, style)
     return text
+
+
+def answer_text(answer: Answer, *, explain: bool) -> Text | None:
+    """Returns how an answer came about, where that was asked for: what ranked it, what proves it, what it took."""
+    lines = []
+    if explain:
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in answer.weights.items())
+        lines.append(f"fused by {answer.fusion}: {weights} (chosen by {answer.weights_from})")
+        lines.append(f"steps: {answer.pipeline}")
+        lines += [f"  {step}: {_note(note)}" for step, note in answer.notes.items()]
+        lines.append("milliseconds: " + ", ".join(f"{name} {ms:.1f}" for name, ms in answer.milliseconds.items()))
+    if (proof := answer.proof) is not None:
+        lines.append(
+            f"proven: no unseen document can score above {proof.threshold:.4f}, the last hit has {proof.least:.4f}; "
+            f"{proof.candidates:,} documents scored, {proof.depth:,} of each strand, rounds: {proof.rounds}, "
+            f"{proof.milliseconds:.1f} ms"
+        )
+    return Text(visible("\n".join(lines)), "dim") if lines else None
+
+
+def _note(note: Any) -> str:
+    if isinstance(note, Mapping):
+        return "; ".join(f"{name} {_note(value)}" for name, value in note.items())
+    if isinstance(note, (list, tuple)):
+        return ", ".join(map(_note, note))
+    return f"{note:.3g}" if isinstance(note, float) else str(note)
 
 
 def _heading(hit: Hit) -> str:
@@ -76,6 +107,31 @@ def scores_table(header: Iterable[str], rows: Iterable[Iterable[str]], title: st
     return table
 
 
+def shift_lines(shifts: Iterable[Shift], baseline: str, measure: str, most: int) -> Iterator[Text]:
+    """Yields each system's greatest wins and losses, `most` of each, with the documents that moved."""
+    told: dict[tuple[str, bool], int] = {}
+    for shift in shifts:
+        won = shift.after > shift.before
+        told[shift.system, won] = told.get((shift.system, won), 0) + 1
+        if told[shift.system, won] > most:
+            continue
+        style = "green" if won else "red"
+        change = f"{shift.after - shift.before:+.4f}"
+        heading = f"  {shift.system} against {baseline}, {measure} {shift.before:.4f} -> {shift.after:.4f}"
+        text = Text.assemble((change, style), heading, (f"  {shift.query}", "bold"))
+        text.append(f"  {visible(' '.join(shift.text.split()))}")
+        for moved in shift.documents:
+            text.append("\n" + " " * INDENT + visible(moved_line(moved)))
+        yield text
+
+
+def moved_line(moved: Moved) -> str:
+    """Returns a document that moved: ranks before and after, relevance, id, title."""
+    before, after = (f"#{rank}" if rank else "-" for rank in (moved.before, moved.after))
+    judged = "not judged" if moved.relevance is None else f"relevance {moved.relevance}"
+    return "  ".join(filter(None, (f"{before} -> {after}", judged, moved.id, " ".join(moved.title.split())[:80])))
+
+
 def info_table(facts: Mapping[str, Any]) -> Table:
     """Returns what `Retriever.info` returned, as rows of name and value."""
     table = Table(show_header=False, box=None)
@@ -90,7 +146,8 @@ def _info_rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "index", facts["path"]
     yield "documents", f"{facts['documents']:,}{deleted}"
     yield "strands", ", ".join(facts["strands"])
-    yield "fusion", f"{facts['fusion']} ({weights})"
+    yield "fusion", f"{facts['fusion']} ({weights}; chosen by {facts['weights_from']})"
+    yield "steps", facts["pipeline"]
     yield (
         "lexical",
         f"BM25 k1={facts['bm25']['k1']:g} b={facts['bm25']['b']:g}, {facts['average_length']:.1f} terms a document",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..retriever import QueryError, Retriever, read_queries
+from ..retriever.log import QueryLog
 from . import console
 from .ingesting import Skipped
 
@@ -17,16 +18,20 @@ BATCH = 64  # queries answered between two looks at the clock
 
 def search_one(retriever: Retriever, query: str, options: Mapping[str, Any], *, as_json: bool) -> None:
     """Prints the hits of a query."""
-    from .render import hit_text
+    from .render import answer_text, hit_text
 
     hits = retriever.search(query, **options)
     if as_json:
-        console.print_json({"query": query, "hits": [hit.to_json() for hit in hits]})
+        told = hits.to_json()
+        brief = {"query": query, "hits": told["hits"]}
+        console.print_json(told if options["explain"] or options["prove"] else brief)
         return
     if not hits:
         console.out.print("nothing found")
     for hit in hits:
         console.out.print(hit_text(hit, console.out.width), soft_wrap=True)
+    if (about := answer_text(hits, explain=options["explain"])) is not None:
+        console.out.print(about, soft_wrap=True)
 
 
 def search_many(
@@ -80,6 +85,15 @@ def batches(queries: Mapping[str, str], label: str) -> Iterator[dict[str, str]]:
             meter.documents_done(len(batch))
     finally:
         meter.close()
+
+
+def query_log(path: Path | None, *, many: bool, as_json: bool) -> QueryLog | None:
+    """Returns the log to append to; what cannot be written there is told, and no search is lost."""
+    if path is None:
+        return None
+    if many and not as_json:
+        raise QueryError("a TREC run is not logged; with --queries, --log goes with --json")
+    return QueryLog(path, on_failure=console.note)
 
 
 def check_options(

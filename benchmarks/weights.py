@@ -42,7 +42,7 @@ def main() -> None:
         except (EvalError, *PlaitError) as error:
             common.fail(str(error))
     notes = [
-        f"{MEASURE}, convex fusion, all combinations in steps of {STEP:g}; the {SHOWN} best by the mean over "
+        f"{MEASURE}, convex fusion without steps, all combinations in steps of {STEP:g}; the {SHOWN} best by the mean over "
         "collections, the default, and each strand alone.",
         "`-dev` splits are not those that the quality table judges. Of `-unseen` sources the embedded model "
         f"was trained on other pairs; {args.documents:,} documents of each were drawn. At most {args.queries} queries "
@@ -121,7 +121,7 @@ def _swept(folder: Path, split: str, index: Path, most: int) -> dict[str, float]
 
 def _normalised(retriever: Retriever, query: str, text: str) -> tuple[list[str], Any]:
     """Returns the ids of all candidates and their normalised scores (candidates, strands)."""
-    hits = [hit for hit in retriever.search(text, k=EVERY) if hit.id != query]
+    hits = [hit for hit in retriever.search(text, k=EVERY, pipeline="none") if hit.id != query]
     rows = [[hit.strands[strand].normalised for strand in STRANDS] for hit in hits]
     return [hit.id for hit in hits], np.array(rows).reshape(-1, len(STRANDS))
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .contract import Identity as Identity
     from .contract import JointEncoder as JointEncoder
     from .contract import SparseEncoder as SparseEncoder
+    from .cross import CrossEncoder as CrossEncoder
+    from .cross import OnnxCrossEncoder as OnnxCrossEncoder
+    from .cross import load_cross as load_cross
     from .dense import OnnxDenseEncoder as OnnxDenseEncoder
     from .joint import OnnxJointEncoder as OnnxJointEncoder
     from .learned import OnnxSparseEncoder as OnnxSparseEncoder
@@ -21,15 +24,18 @@ if TYPE_CHECKING:
 
 # public name -> module that has it; imported when first asked for, so that a query never pays for a model
 _HOME = {
+    "CrossEncoder": "cross",
     "DenseEncoder": "contract",
     "EncoderError": "contract",
     "Identity": "contract",
     "JointEncoder": "contract",
     "SparseEncoder": "contract",
     "UnsupportedModelError": "checkpoint",
+    "OnnxCrossEncoder": "cross",
     "OnnxDenseEncoder": "dense",
     "OnnxJointEncoder": "joint",
     "OnnxSparseEncoder": "learned",
+    "load_cross": "cross",
     "load_dense": "load",
     "load_joint": "load",
     "load_learned": "load",

@@ -51,6 +51,11 @@ _CODES = {
     "tr": "turkish", "yi": "yiddish",
 }  # fmt: skip
 PLAIN = "none"
+# Languages whose words are not stemmed: bigrams (see `words`) need no analyser.
+_CODES |= dict.fromkeys(
+    ("zh", "chinese", "ja", "japanese", "ko", "korean", "th", "thai", "lo", "lao", "km", "khmer", "my", "burmese"),
+    PLAIN,
+)
 
 
 def _normalised_language(language: str) -> str:

@@ -71,7 +71,7 @@ class TextTokenizer:
         """Yields the token ids of each text, special tokens included."""
         for start in range(0, len(texts), _TOKENIZED_AT_ONCE):
             chunk = texts[start : start + _TOKENIZED_AT_ONCE]
-            yield from (encoding.ids for encoding in self._encode([_well_formed(text) for text in chunk]))
+            yield from (encoding.ids for encoding in self._encode([well_formed(text) for text in chunk]))
 
     def _encode(self, texts: list[str]) -> list[Any]:
         if len(texts) == 1:  # encode_batch would start its threads
@@ -87,7 +87,7 @@ class TextTokenizer:
         return self._tokenizer.token_to_id(token)
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
     """Returns the text with U+FFFD for lone surrogates, which no tokenizer takes."""
     try:
         text.encode("utf-8")

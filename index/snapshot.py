@@ -6,22 +6,25 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import attributes, database
+from . import attributes, database, stored
 from .compiled import kernels_loaded, load_kernels
 from .conditions import condition
 from .contract import TERM_BASE, Hits, Layout, Row, SparseStrand, StoreError
 from .deleted import Deleted
-from .impacts import idf, integer_weights
+from .impacts import STEPS, idf, integer_weights
 from .opening import opened
 from .parallel import cores, spread
 from .segment import COLD_POSTINGS, NO_FLOOR, Segment
 from .selections import Selection, Selections, selection
 from .tokens import check_text
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 Terms = NDArray[np.uint32]
 Rows = NDArray[np.int64]
@@ -290,10 +293,11 @@ class Snapshot:
         k: int,
         *,
         within: Selection | None = None,
+        exact: bool = False,
         threads: int | None = None,
     ) -> list[Hits]:
         """Returns `dense_search` of every query, computed on `threads` cores (None: on all there are)."""
-        return spread(lambda query: self.dense_search(query, k, within=within), queries, threads)
+        return spread(lambda query: self.dense_search(query, k, within=within, exact=exact), queries, threads)
 
     def dense_scores(self, query: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns the inner products of given documents: the very numbers that `dense_search` would give them."""
@@ -304,6 +308,31 @@ class Snapshot:
             if segment.dense is not None:
                 scores[inside] = row_scores(segment.dense.vectors[rows], query)
         return scores
+
+    # What is stored of given documents
+
+    def dense_vectors(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the stored dense vectors of given documents, float32 (positions, dim)."""
+        return stored.dense_vectors(self._by_segment(positions), positions.size, self.layout.dim)
+
+    def sparse_vectors(
+        self, strand: SparseStrand, positions: NDArray[np.int64]
+    ) -> tuple[csr_matrix, NDArray[np.uint32]]:
+        """Returns the stored weights of given documents: learned weights, or counts of lexical terms.
+
+        Returns:
+            csr_matrix float32 (positions, terms), and the terms, uint32 ascending in the shared space.
+        """
+        scale = self.layout.scales["learned"] if strand == "learned" else 1.0
+        return stored.sparse_vectors(self._by_segment(positions), positions.size, strand, scale)
+
+    def lengths(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the lengths of given documents in lexical terms, int64 (positions,)."""
+        return stored.lengths(self._by_segment(positions), positions.size)
+
+    def largest_impact(self, strand: SparseStrand) -> float:
+        """Returns the largest impact that a term of a sparse strand can have in a document."""
+        return STEPS * self.layout.scales[strand]
 
     # Order
 

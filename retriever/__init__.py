@@ -17,14 +17,19 @@ from .errors import (
     StoreError,
 )
 from .fusion import FUSIONS
-from .hits import Hit, Match, StrandScore
+from .hits import Answer, Hit, Match, StrandScore
 from .ingest import read_documents
+from .pipeline import STEPS, read_pipeline
+from .proof import Proof
 from .queries import read_queries
+from .ranking import Ranking
 from .retriever import Added, Retriever
 
 __all__ = [
     "FUSIONS",
+    "STEPS",
     "Added",
+    "Answer",
     "CorruptError",
     "Document",
     "EncoderError",
@@ -35,10 +40,13 @@ __all__ = [
     "Match",
     "MismatchError",
     "PlaitError",
+    "Proof",
     "QueryError",
+    "Ranking",
     "Retriever",
     "StoreError",
     "StrandScore",
     "read_documents",
+    "read_pipeline",
     "read_queries",
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .proof import Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Hit:
         start: where a passage begins in its parent's text, in characters.
         strands: each strand's view, by name.
         matches: the query's terms found in this document, largest contribution first; filled by explain=True.
+        probability: of being relevant, where the index has a calibration for these settings; None elsewhere.
     """
 
     rank: int
@@ -58,7 +62,47 @@ class Hit:
     start: int
     strands: Mapping[str, StrandScore] = field(hash=False)
     matches: tuple[Match, ...] = ()
+    probability: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the hit as plain JSON values."""
         return asdict(self)
+
+
+class Answer(list[Hit]):
+    """The hits of a query, best first, and how they came about.
+
+    Attributes:
+        query: as it was given.
+        fusion: how strands were combined.
+        weights: by strand.
+        weights_from: who chose them: "this search", "the index" or "plait".
+        pipeline: the steps that were taken.
+        notes: what steps tell of themselves, by step.
+        proof: what it took to prove the top k exact, where that was asked for.
+        milliseconds: by stage; of a batch, encoding and proposing are shares of the whole batch's time.
+    """
+
+    def __init__(
+        self,
+        hits: Iterable[Hit],
+        *,
+        query: str = "",
+        fusion: str = "",
+        weights: Mapping[str, float] | None = None,
+        weights_from: str = "",
+        pipeline: str = "",
+        notes: Mapping[str, Any] | None = None,
+        proof: Proof | None = None,
+        milliseconds: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(hits)
+        self.query, self.fusion, self.pipeline, self.proof = query, fusion, pipeline, proof
+        self.weights, self.weights_from = dict(weights or {}), weights_from
+        self.notes, self.milliseconds = dict(notes or {}), dict(milliseconds or {})
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the answer as plain JSON values."""
+        about = ("query", "fusion", "weights", "weights_from", "pipeline", "notes", "milliseconds")
+        proof = None if self.proof is None else asdict(self.proof)
+        return {name: getattr(self, name) for name in about} | {"proof": proof, "hits": [hit.to_json() for hit in self]}

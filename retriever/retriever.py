@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,12 +17,14 @@ from ..index import create as create_index
 from ..index.database import digest
 from ..index.writer import TIDIED, Compaction, check_compaction
 from . import search as searching
+from .choice import Steps, checked_settings, chosen_for, least_score, storable
 from .documents import Document, IngestError
 from .encoders import Encoders, Given, made_with, remembered
 from .errors import MismatchError, QueryError
-from .fusion import FUSIONS
-from .hits import Hit
+from .hits import Answer
 from .intake import as_document, chunks, fitting, unique
+from .log import QueryLog
+from .ranking import Ranking
 from .strands import STRANDS, Strand, parse_strands
 
 CHUNK = 256  # documents encoded and buffered at a time
@@ -66,9 +69,11 @@ class Retriever:
         *,
         verify: bool | None = None,
         compaction: Compaction = "auto",
+        log: QueryLog | None = None,
     ) -> None:
         self.folder, self._snapshot, self._encoders, self._verify = folder, snapshot, encoders, verify
         self._compaction: Compaction = compaction
+        self.log = log
         self._writer: Writer | None = None
         self._moving, self._refreshing = threading.Lock(), threading.Lock()
         self._compiling: threading.Thread | None = None
@@ -86,6 +91,7 @@ class Retriever:
         b: float = 0.4,
         fusion: str = "convex",
         weights: Mapping[str, float] | None = None,
+        pipeline: str | Sequence[str | Mapping[str, Any]] | None = None,
         dense_index: str = "auto",
         sample_queries: Sequence[str] = (),
         fields: Mapping[str, str] | None = None,
@@ -102,8 +108,11 @@ class Retriever:
                 or a SparseEncoder that returns counts.
             k1: BM25's saturation of term counts.
             b: BM25's share of length normalisation.
-            fusion: how searches of this index combine strands unless told otherwise: "convex" or "rrf".
+            fusion: how searches of this index combine strands unless told otherwise, as "convex" or "rrf:k=20" (see
+                `plait.retriever.fusion`).
             weights: the strands' weights; None takes the fusion's own.
+            pipeline: the steps of its searches, as "feedback,mmr" (see `plait.retriever.pipeline`); None takes plait's
+                own, "none" takes none.
             dense_index: how dense vectors are searched: "auto" chooses by the number of documents, "flat" scans all,
                 and a FAISS factory string ("HNSW32", "IVF1024,SQ8") names what proposes the documents to score.
             sample_queries: some queries like those to come, if they are known: the dense search of large segments is
@@ -127,6 +136,7 @@ class Retriever:
             "encoders": encoders.to_json(),
             "fusion": fusion,
             "weights": None if weights is None else dict(weights),
+            "pipeline": None if pipeline is None else storable(pipeline),
         }
         queries = encoders.dense_queries(sample_queries) if dim and sample_queries else None
         layout = Layout(k1=k1, b=b, dim=dim, dense_index=dense_index)
@@ -143,6 +153,7 @@ class Retriever:
         lexical: Given | None = None,
         verify: bool | None = None,
         compaction: Compaction = "auto",
+        log: str | PathLike[str] | QueryLog | None = None,
     ) -> Retriever:
         """Opens an index.
 
@@ -154,13 +165,15 @@ class Retriever:
             lexical: the same for the lexical strand.
             verify: True reads every file and compares checksums; None does so for small segments; False never.
             compaction: "auto" merges small segments after a commit, in bounded time; "off" leaves all to `compact`.
+            log: a file to which every answer of `search` and `search_batch` is appended (see `plait.retriever.log`).
 
         Raises:
-            StoreError: there is no index at `path`, or it is of another format.
+            StoreError: there is no index at `path`, it is of another format, or the log cannot be written.
             CorruptError: a file is missing, damaged or cut short.
             MismatchError: an encoder differs from the one that built the index.
         """
         check_compaction(compaction)
+        kept = log if log is None or isinstance(log, QueryLog) else QueryLog(log)
         snapshot = Snapshot(Path(path), verify=verify)
         try:
             encoders = remembered(
@@ -169,7 +182,7 @@ class Retriever:
         except BaseException:
             snapshot.close()
             raise
-        return cls(Path(path), snapshot, encoders, verify=verify, compaction=compaction)
+        return cls(Path(path), snapshot, encoders, verify=verify, compaction=compaction, log=kept)
 
     # Writing
 
@@ -320,12 +333,37 @@ class Retriever:
         finally:
             self.close()
 
+    def settle(self, **settings: Any) -> None:
+        """Changes how searches of this index rank when they do not say it themselves. Visible after `commit`.
+
+        Args:
+            settings: `fusion`, `weights`, `pipeline`, `calibration` (as `Calibration.to_json` returns it), and `tuned`,
+                where they came from, as JSON values. None takes a setting back to plait's own.
+
+        Raises:
+            QueryError: a setting is unknown, or its value is.
+            LockedError: another writer is at work.
+        """
+        changed = checked_settings(self._snapshot.settings, self.strands, settings)
+        writer = self._writing()
+        for name, value in changed.items():
+            writer.put_setting(name, value)
+
     # Reading
 
     @property
     def strands(self) -> tuple[str, ...]:
         """The strands this index has."""
         return tuple(self._encoders.names)
+
+    def strand(self, name: str) -> Strand:
+        """Returns a strand of this index: its encoder, its queries and its scores (see `plait.retriever.strands`).
+
+        Raises:
+            QueryError: the index has no such strand.
+        """
+        (known,) = parse_strands([name], self.strands)
+        return self._encoders.strand(known)
 
     @property
     def fields(self) -> dict[str, str]:
@@ -346,6 +384,14 @@ class Retriever:
             found = snapshot.positions([id])
             return _stored(snapshot.rows([found[id]])[0]) if found else None
 
+    def sample(self, count: int, *, seed: int = 0) -> list[Document]:
+        """Returns so many committed documents, chosen at random; all of them where there are fewer."""
+        with self._reading() as snapshot:
+            ids = sorted(snapshot.all_ids())
+            chosen = ids if len(ids) <= count else random.Random(seed).sample(ids, count)
+            rows = snapshot.rows(sorted(snapshot.positions(chosen).values()))
+        return [_stored(row) for row in rows]
+
     def passages(self, parent: str) -> list[Document]:
         """Returns the committed passages of a parent by their place in its text."""
         with self._reading() as snapshot:
@@ -361,33 +407,50 @@ class Retriever:
         strands: str | Sequence[str] | None = None,
         fusion: str | None = None,
         weights: Mapping[str, float] | None = None,
+        pipeline: Steps | None = None,
         depth: int = searching.DEPTH,
         explain: bool = False,
         filter: str | None = None,
         exactness: float = 1.0,
-    ) -> list[Hit]:
+        prove: bool = False,
+        min_score: float | None = None,
+        min_probability: float | None = None,
+    ) -> Answer:
         """Returns the k best documents, best first; fewer when fewer match.
 
         Args:
             query: what is looked for.
             k: how many hits are wanted, at least 1.
             strands: which strands take part, as "lexical,dense" or a sequence; None takes all of the index.
-            fusion: "convex" or "rrf"; None takes the index's own.
+            fusion: a fusion by name and options, as "rrf:k=20"; None takes the index's own.
             weights: the strands' weights, by name; None takes the index's own.
+            pipeline: steps after fusion, as "feedback,mmr:trade=0.5", or a list of texts, mappings and functions (see
+                `plait.retriever.pipeline`); "none" for none. None takes the index's own where strands are fused, and
+                none where one strand speaks alone.
             depth: how many candidates each strand proposes; every candidate is then scored by every strand.
             explain: also fill `Hit.matches`.
             filter: only documents for which this holds, as "year >= 2020 AND 'ml' IN tags" (see `plait.index.filters`);
                 they are chosen before anything is scored, so that k hits come whenever k documents match.
             exactness: 1 lets the sparse strands propose their exact top; less, above 0, lets them miss some of it and
                 be faster on large indexes (see `Snapshot.sparse_search`). Scores are true either way.
+            prove: widen the candidates until no other document can be among the k best, scanning all dense vectors;
+                `Answer.proof` tells what that took.
+            min_score: leave out hits whose fused score is lower.
+            min_probability: leave out hits that are less probably relevant, by the index's calibration.
 
         Raises:
-            QueryError: the query is empty, k is below 1, exactness is out of range, or a name is unknown.
+            QueryError: the query is empty, a number is out of range, a name is unknown, the fusion cannot be proven, or
+                the index has no calibration for these settings.
             FilterError: the filter cannot be read, or asks what the declared fields cannot answer.
         """
-        options = self._options(k, strands, fusion, weights, depth, explain, filter, exactness)
+        options = self._options(
+            k, strands, fusion, weights, pipeline, depth=depth, explain=explain, filter=filter, exactness=exactness,
+            prove=prove, min_score=min_score, min_probability=min_probability,
+        )  # fmt: skip
         with self._reading() as snapshot:
-            return next(searching.search(snapshot, self._strands(options.strands), [query], options))
+            return self._logged(
+                next(searching.search(snapshot, self._strands(options.strands), [query], options)), options
+            )
 
     def search_batch(
         self,
@@ -397,15 +460,23 @@ class Retriever:
         strands: str | Sequence[str] | None = None,
         fusion: str | None = None,
         weights: Mapping[str, float] | None = None,
+        pipeline: Steps | None = None,
         depth: int = searching.DEPTH,
         explain: bool = False,
         filter: str | None = None,
         exactness: float = 1.0,
-    ) -> list[list[Hit]]:
+        prove: bool = False,
+        min_score: float | None = None,
+        min_probability: float | None = None,
+    ) -> list[Answer]:
         """Returns the hits of each query, in the order of the queries; the arguments are those of `search`."""
-        options = self._options(k, strands, fusion, weights, depth, explain, filter, exactness)
+        options = self._options(
+            k, strands, fusion, weights, pipeline, depth=depth, explain=explain, filter=filter, exactness=exactness,
+            prove=prove, min_score=min_score, min_probability=min_probability,
+        )  # fmt: skip
         with self._reading() as snapshot:
-            return list(searching.search(snapshot, self._strands(options.strands), queries, options))
+            answers = searching.search(snapshot, self._strands(options.strands), queries, options)
+            return [self._logged(answer, options) for answer in answers]
 
     def run(
         self,
@@ -415,25 +486,52 @@ class Retriever:
         strands: str | Sequence[str] | None = None,
         fusion: str | None = None,
         weights: Mapping[str, float] | None = None,
+        pipeline: Steps | None = None,
         depth: int = searching.DEPTH,
         filter: str | None = None,
         exactness: float = 1.0,
+        prove: bool = False,
+        min_score: float | None = None,
+        min_probability: float | None = None,
     ) -> dict[str, dict[str, float]]:
         """Returns a TREC run, {query id: {document id: score}}, best first, without reading the documents' texts."""
-        options = self._options(k, strands, fusion, weights, depth, False, filter, exactness)
+        options = self._options(
+            k, strands, fusion, weights, pipeline, depth=depth, explain=False, filter=filter, exactness=exactness,
+            prove=prove, min_score=min_score, min_probability=min_probability,
+        )  # fmt: skip
         with self._reading() as snapshot:
             answers = searching.rankings(snapshot, self._strands(options.strands), list(queries.values()), options)
             return dict(zip(queries, answers, strict=True))
 
+    def candidates(
+        self,
+        queries: Sequence[str],
+        *,
+        strands: str | Sequence[str] | None = None,
+        fusion: str | None = None,
+        weights: Mapping[str, float] | None = None,
+        depth: int = searching.DEPTH,
+        filter: str | None = None,
+    ) -> Iterator[Ranking]:
+        """Returns an iterator over what the strands say of every query's candidates, fused, before any step.
+
+        One search is enough to try many weights: `Ranking.weighed` gives the ranking by others. A ranking reads from
+        the index, so take what is wanted of it before the next is asked for; the other arguments are those of `search`.
+        """
+        options = self._options(
+            depth, strands, fusion, weights, "none", depth=depth, explain=False, filter=filter, exactness=1.0,
+            prove=False, min_score=None, min_probability=None,
+        )  # fmt: skip
+        return self._candidates(queries, options)
+
     def info(self) -> dict[str, Any]:
         """Returns what there is to know of the index, as JSON values."""
         settings = self._snapshot.settings
-        fusion = settings["fusion"]
         return {
             "path": str(self.folder),
             "strands": list(self.strands),
-            "fusion": fusion,
-            "weights": settings["weights"] or dict(FUSIONS[fusion].weights),
+            **chosen_for(settings, self.strands, None, None, None).to_json(),
+            "tuned": settings.get("tuned"),
             "bm25": {"k1": self._snapshot.layout.k1, "b": self._snapshot.layout.b},
             "dense_index": self._snapshot.layout.dense_index if "dense" in self.strands else None,
             "fields": self.fields,
@@ -479,6 +577,15 @@ class Retriever:
             self._compiling = threading.Thread(target=load_kernels, name="plait-kernels")
             self._compiling.start()
 
+    def _candidates(self, queries: Sequence[str], options: searching.Options) -> Iterator[Ranking]:
+        with self._reading() as snapshot:
+            yield from searching.candidates(snapshot, self._strands(options.strands), queries, options)
+
+    def _logged(self, answer: Answer, options: searching.Options) -> Answer:
+        if self.log is not None:
+            self.log.searched(answer, k=options.k, filter=options.filter)
+        return answer
+
     def _strands(self, names: Sequence[str]) -> list[Strand]:
         return [self._encoders.strand(name) for name in names]
 
@@ -488,24 +595,27 @@ class Retriever:
         strands: str | Sequence[str] | None,
         fusion: str | None,
         weights: Mapping[str, float] | None,
+        pipeline: Steps | None,
+        *,
         depth: int,
         explain: bool,
         filter: str | None,
         exactness: float,
+        prove: bool,
+        min_score: float | None,
+        min_probability: float | None,
     ) -> searching.Options:
-        settings = self._snapshot.settings
+        searching.check_numbers(k, depth, exactness, min_score)
         names = self.strands if strands is None else parse_strands(strands, self.strands)
-        own = settings["weights"] if fusion in (None, settings["fusion"]) else None
-        return searching.options(
-            k,
-            names,
-            fusion or settings["fusion"],
-            weights if weights is not None else own,
-            depth=depth,
-            explain=explain,
-            filter=filter,
-            exactness=exactness,
-        )
+        if not names:
+            raise QueryError("no strand was named")
+        choice = chosen_for(self._snapshot.settings, names, fusion, weights, pipeline)
+        if min_probability is not None:
+            min_score = least_score(choice.calibration, min_probability, min_score)
+        return searching.Options(
+            int(k), names, choice.fusion, choice.weights, int(depth), explain, filter, exactness, choice.pipeline,
+            prove, min_score, choice.weights_from, choice.calibration,
+        )  # fmt: skip
 
 
 def _stored(row: Row) -> Document:

@@ -1,18 +1,23 @@
-"""From a query to ranked hits: propose, score every candidate by every strand, fuse, settle the order, explain."""
+"""From a query to ranked hits: propose, score every candidate by every strand, fuse, take the steps, explain."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..index import Hits, Snapshot
+from ..index import Snapshot
+from .calibration import Calibration
 from .errors import QueryError
-from .fusion import Candidates, Fusion, chosen, weights_for
-from .hits import Hit, Match, StrandScore
+from .fusion import Fusion, chosen, weights_for
+from .hits import Answer, Hit, Match, StrandScore
+from .pipeline import NONE, Pipeline, pipeline
+from .proof import Proof, prove
+from .ranking import Ranking, Search
 from .strands import Strand
 
 DEPTH = 200
@@ -31,43 +36,46 @@ class Options:
     explain: bool
     filter: str | None = None
     exactness: float = 1.0
+    pipeline: Pipeline = field(default_factory=lambda: pipeline(NONE))
+    prove: bool = False
+    min_score: float | None = None
+    weights_from: str = "this search"
+    calibration: Calibration | None = None
+
+    @property
+    def reach(self) -> int:
+        """Returns how many candidates each strand proposes."""
+        return max(self.depth, self.k, self.fusion.window, self.pipeline.reach)
 
 
 class Ranked(NamedTuple):
     """The best candidates of one query, in rank order."""
 
-    positions: NDArray[np.int64]
-    fused: NDArray[np.float64]
-    candidates: Candidates
+    ranking: Ranking
     rows: NDArray[np.intp]
-    queries: list[Any]
+    proof: Proof | None
+    milliseconds: dict[str, float]
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Returns the positions of the hits."""
+        return self.ranking.positions[self.rows]
+
+    @property
+    def fused(self) -> NDArray[np.float64]:
+        """Returns the scores of the hits."""
+        return self.ranking.fused[self.rows]
 
 
-def options(
-    k: int,
-    strands: Sequence[str],
-    fusion: str,
-    weights: Mapping[str, float] | None,
-    *,
-    depth: int,
-    explain: bool,
-    filter: str | None = None,
-    exactness: float = 1.0,
-) -> Options:
-    """Returns checked settings.
-
-    Raises:
-        QueryError: k or depth is below 1, or a fusion or weight is unknown or out of range.
-    """
+def check_numbers(k: int, depth: int, exactness: float, min_score: float | None) -> None:
+    """Raises a QueryError where a number of a search is out of range."""
     for name, value in (("k", k), ("depth", depth)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise QueryError(f"{name} is how many are wanted: a whole number of at least 1, not {value!r}")
-    if not strands:
-        raise QueryError("no strand was named")
     if not 0 < exactness <= 1:
         raise QueryError(f"exactness lies above 0 and is at most 1, which is exact; not {exactness!r}")
-    checked = check_fusion(fusion, weights, strands)
-    return Options(int(k), tuple(strands), chosen(fusion), checked, int(depth), explain, filter, exactness)
+    if min_score is not None and not np.isfinite(min_score):
+        raise QueryError(f"min_score is a finite number, not {min_score!r}")
 
 
 def check_fusion(fusion: str, weights: Mapping[str, float] | None, strands: Sequence[str]) -> NDArray[np.float64]:
@@ -85,12 +93,10 @@ def check_fusion(fusion: str, weights: Mapping[str, float] | None, strands: Sequ
     return weights_for(strands, weights)
 
 
-def search(
-    snapshot: Snapshot, strands: Sequence[Strand], texts: Sequence[str], settings: Options
-) -> Iterator[list[Hit]]:
+def search(snapshot: Snapshot, strands: Sequence[Strand], texts: Sequence[str], settings: Options) -> Iterator[Answer]:
     """Yields the hits of each query."""
     for found in _ranked(snapshot, strands, texts, settings):
-        yield _hits(snapshot, strands, found, settings)
+        yield _answer(found, settings)
 
 
 def rankings(
@@ -101,72 +107,126 @@ def rankings(
         yield dict(zip(snapshot.ids(found.positions), found.fused.tolist(), strict=True))
 
 
+def candidates(
+    snapshot: Snapshot, strands: Sequence[Strand], texts: Sequence[str], settings: Options
+) -> Iterator[Ranking]:
+    """Yields the fused candidates of each query, before any step."""
+    for ranking, _took, _clock in _fused(snapshot, strands, texts, settings):
+        yield ranking
+
+
 def _ranked(snapshot: Snapshot, strands: Sequence[Strand], texts: Sequence[str], settings: Options) -> Iterator[Ranked]:
+    for ranking, took, clock in _fused(snapshot, strands, texts, settings):
+        yield _settled(ranking, settings, took, clock)
+
+
+def _fused(
+    snapshot: Snapshot, strands: Sequence[Strand], texts: Sequence[str], settings: Options
+) -> Iterator[tuple[Ranking, dict[str, float], _Clock]]:
+    check_texts(texts)
+    within = None if settings.filter is None else snapshot.select(settings.filter)
+    asked = Search(
+        snapshot, tuple(strands), settings.fusion, settings.reach, within, settings.exactness, exact=settings.prove
+    )
+    clock = _Clock()
+    encoded = [strand.encode(texts, snapshot) for strand in strands]
+    encoding = clock.lap() / max(len(texts), 1)
+    for start in range(0, len(texts), AT_ONCE):
+        chunk = [queries[start : start + AT_ONCE] for queries in encoded]
+        clock.lap()
+        lists = [asked.propose(strand, queries, asked.depth) for strand, queries in zip(strands, chunk, strict=True)]
+        proposing = clock.lap() / len(chunk[0])
+        for text, queries, hits in zip(
+            texts[start : start + AT_ONCE], zip(*chunk, strict=True), zip(*lists, strict=True), strict=True
+        ):
+            clock.lap()
+            ranking = Ranking.of(asked, text, queries, hits, settings.weights)
+            took = {"encode": encoding, "propose": proposing, "fuse": clock.lap()}
+            yield ranking, took, clock
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raises a QueryError where a query is empty or no text."""
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str) or not text.strip():
             which = "the query" if len(texts) == 1 else f"query {number} of {len(texts)}"
             raise QueryError(f"{which} is empty" if isinstance(text, str) else f"{which} is no text: {text!r}")
-    within = None if settings.filter is None else snapshot.select(settings.filter)
-    encoded = [strand.encode(texts, snapshot) for strand in strands]
-    depth = max(settings.depth, settings.k)
-    for start in range(0, len(texts), AT_ONCE):
-        chunk = [queries[start : start + AT_ONCE] for queries in encoded]
-        proposed = [
-            strand.search(snapshot, queries, depth, within=within, exactness=settings.exactness)
-            for strand, queries in zip(strands, chunk, strict=True)
-        ]
-        for queries, hits in zip(zip(*chunk, strict=True), zip(*proposed, strict=True), strict=True):
-            yield _one(snapshot, strands, list(queries), list(hits), settings)
 
 
-def _one(
-    snapshot: Snapshot, strands: Sequence[Strand], queries: list[Any], proposed: list[Hits], settings: Options
-) -> Ranked:
-    pairs = list(zip(strands, queries, strict=True))
-    positions = np.unique(np.concatenate([hits.positions for hits in proposed]))
-    least = [strand.least(snapshot, query) for strand, query in pairs]
-    candidates = Candidates(
-        scores=np.stack([s.scores(snapshot, q, positions) for s, q in pairs], axis=1).astype(np.float64),
-        # Ranks count down to the depth, never to k: a larger k must not change a score.
-        ranks=np.stack([_ranks(hits.positions[: settings.depth], positions) for hits in proposed], axis=1),
-        least=np.array(least),
-        best=np.array([float(h.scores[0]) if h.scores.size else low for h, low in zip(proposed, least, strict=True)]),
+def _settled(ranking: Ranking, settings: Options, took: dict[str, float], clock: _Clock) -> Ranked:
+    """Returns the hits after the steps."""
+    ranking, proof = settings.pipeline(ranking), None
+    if settings.prove:
+        ranking, proof = prove(ranking, settings.k)
+    rows = ranking.search.snapshot.settle(ranking.fused, ranking.positions, settings.k)
+    if settings.min_score is not None:
+        rows = rows[ranking.fused[rows] >= settings.min_score]
+    return Ranked(ranking, rows, proof, {**took, "steps": clock.lap()})
+
+
+class _Clock:
+    """Milliseconds since it was last asked."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        took, self._last = 1000 * (now - self._last), now
+        return took
+
+
+def _answer(found: Ranked, settings: Options) -> Answer:
+    clock, ranking = _Clock(), found.ranking
+    hits = _hits(found, settings)
+    return Answer(
+        hits,
+        query=ranking.text,
+        fusion=settings.fusion.name,
+        weights=dict(zip(ranking.names, ranking.weights.tolist(), strict=True)),
+        weights_from=settings.weights_from,
+        pipeline=settings.pipeline.name,
+        notes=ranking.notes,
+        proof=found.proof,
+        milliseconds={**found.milliseconds, "read": clock.lap()},
     )
-    fused = settings.fusion.function(candidates, settings.weights)
-    rows = snapshot.settle(fused, positions, settings.k)
-    return Ranked(positions[rows], fused[rows], candidates, rows, queries)
 
 
-def _ranks(listed: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns each position's place in a list, from 1; 0 where it is not listed. `positions` is sorted."""
-    ranks = np.zeros(positions.size, np.int64)
-    ranks[np.searchsorted(positions, listed)] = np.arange(1, listed.size + 1)
-    return ranks
-
-
-def _hits(snapshot: Snapshot, strands: Sequence[Strand], found: Ranked, settings: Options) -> list[Hit]:
-    matches = _matches(snapshot, strands, found) if settings.explain else [()] * found.positions.size
-    normalised = found.candidates.normalised
+def _hits(found: Ranked, settings: Options) -> list[Hit]:
+    ranking = found.ranking
+    matches = _matches(found) if settings.explain else [()] * found.rows.size
+    sure = [None] * found.rows.size
+    if settings.calibration is not None:
+        sure = settings.calibration(found.fused).tolist()
+    # Lists, not arrays: numpy takes ten times as long to hand out one number.
+    views = zip(
+        ranking.candidates.scores[found.rows].tolist(),
+        ranking.values[found.rows].tolist(),
+        # Ranks are told down to the depth, never to k: a larger k must not change an explanation.
+        np.where(ranking.candidates.ranks > settings.depth, 0, ranking.candidates.ranks)[found.rows].tolist(),
+        strict=True,
+    )
+    weights, rows = ranking.weights.tolist(), ranking.search.snapshot.rows(found.positions.tolist())
     hits = []
-    for i, row in enumerate(snapshot.rows(found.positions.tolist())):
-        at = found.rows[i]
-        views = {
-            strand.name: StrandScore(
-                score=float(found.candidates.scores[at, column]),
-                normalised=float(normalised[at, column]),
-                rank=int(found.candidates.ranks[at, column]) or None,
-                weight=float(settings.weights[column]),
-            )
-            for column, strand in enumerate(strands)
+    for i, (row, fused, (scores, values, ranks)) in enumerate(zip(rows, found.fused.tolist(), views, strict=True)):
+        strands = {
+            name: StrandScore(score=scores[c], normalised=values[c], rank=ranks[c] or None, weight=weights[c])
+            for c, name in enumerate(ranking.names)
         }
         rest = {name: getattr(row, name) for name in ("id", "title", "text", "metadata", "parent", "start")}
-        hits.append(Hit(rank=i + 1, score=float(found.fused[i]), strands=views, matches=matches[i], **rest))
+        hits.append(Hit(rank=i + 1, score=fused, strands=strands, matches=matches[i], probability=sure[i], **rest))
     return hits
 
 
-def _matches(snapshot: Snapshot, strands: Sequence[Strand], found: Ranked) -> list[tuple[Match, ...]]:
-    tables = [s.matches(snapshot, q, found.positions) for s, q in zip(strands, found.queries, strict=True)]
+def _matches(found: Ranked) -> list[tuple[Match, ...]]:
+    search, queries = found.ranking.search, found.ranking.queries
+    tables = [
+        strand.matches(search.snapshot, query, found.positions)
+        for strand, query in zip(search.strands, queries, strict=True)
+    ]
     return [
-        tuple(Match(strand.name, *pair) for strand, table in zip(strands, tables, strict=True) for pair in table[i])
-        for i in range(found.positions.size)
+        tuple(
+            Match(strand.name, *pair) for strand, table in zip(search.strands, tables, strict=True) for pair in table[i]
+        )
+        for i in range(found.rows.size)
     ]

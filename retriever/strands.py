@@ -25,6 +25,20 @@ class SparseQuery(NamedTuple):
     names: dict[int, str]
 
 
+class Bounds(NamedTuple):
+    """What a query says of its scores before a document is seen.
+
+    Attributes:
+        least: the lowest score that any document could have.
+        most: the highest.
+        norm: the Euclidean norm of the query's weights times the largest impact there can be; 0 for a dense strand.
+    """
+
+    least: float
+    most: float
+    norm: float
+
+
 class Strand(Protocol):
     """What the retriever asks of a strand; `query` is what its own `encode` returned."""
 
@@ -33,6 +47,11 @@ class Strand(Protocol):
 
     @property
     def identity(self) -> Identity: ...  # noqa: D102
+
+    @property
+    def complete(self) -> bool:
+        """Whether the strand ranks every document; a sparse one those that share a term."""
+        ...
 
     def encode_documents(self, texts: Sequence[str]) -> Any:
         """Returns the vectors to store of these texts."""
@@ -47,17 +66,27 @@ class Strand(Protocol):
         ...
 
     def search(
-        self, snapshot: Snapshot, queries: Sequence[Any], k: int, *, within: Selection | None, exactness: float
+        self,
+        snapshot: Snapshot,
+        queries: Sequence[Any],
+        k: int,
+        *,
+        within: Selection | None,
+        exactness: float,
+        exact: bool,
     ) -> list[Hits]:
-        """Returns the strand's own top k of each query, of all documents or of those selected."""
+        """Returns the strand's own top k of each query, of all documents or of those selected.
+
+        `exact` scans every dense vector.
+        """
         ...
 
     def scores(self, snapshot: Snapshot, query: Any, positions: NDArray[np.int64]) -> NDArray[np.floating]:
         """Returns the scores of given documents, equal to those that `search` gives."""
         ...
 
-    def least(self, snapshot: Snapshot, query: Any) -> float:
-        """Returns the lowest score any document could have."""
+    def bounds(self, snapshot: Snapshot, query: Any) -> Bounds:
+        """Returns what the query alone says of the scores to come."""
         ...
 
     def matches(self, snapshot: Snapshot, query: Any, positions: NDArray[np.int64]) -> list[list[tuple[str, float]]]:
@@ -71,6 +100,8 @@ class Sparse:
 
     name: SparseStrand
     encoder: SparseEncoder
+
+    complete = False
 
     @property
     def identity(self) -> Identity:
@@ -105,7 +136,14 @@ class Sparse:
         return SparseQuery(terms[known], weights[known], named)
 
     def search(
-        self, snapshot: Snapshot, queries: Sequence[SparseQuery], k: int, *, within: Selection | None, exactness: float
+        self,
+        snapshot: Snapshot,
+        queries: Sequence[SparseQuery],
+        k: int,
+        *,
+        within: Selection | None,
+        exactness: float,
+        exact: bool = False,
     ) -> list[Hits]:
         """Returns the top k of documents that share a term with each query."""
         pairs = [(query.terms, query.weights) for query in queries]
@@ -115,9 +153,11 @@ class Sparse:
         """Returns sums of weight x impact; 0 where a document shares no term."""
         return snapshot.sparse_scores(self.name, query.terms, query.weights, positions)
 
-    def least(self, snapshot: Snapshot, query: SparseQuery) -> float:
-        """Returns 0: impacts and weights are not negative."""
-        return 0.0
+    def bounds(self, snapshot: Snapshot, query: SparseQuery) -> Bounds:
+        """Returns 0, since impacts and weights are not negative, every term's largest impact, and the query's norm."""
+        largest = snapshot.largest_impact(self.name)
+        weights = query.weights.astype(np.float64)
+        return Bounds(0.0, float(weights.sum()) * largest, float(np.linalg.norm(weights)) * largest)
 
     def matches(
         self, snapshot: Snapshot, query: SparseQuery, positions: NDArray[np.int64]
@@ -135,6 +175,8 @@ class Dense:
 
     encoder: DenseEncoder
     name: str = "dense"
+
+    complete = True
 
     @property
     def identity(self) -> Identity:
@@ -160,9 +202,10 @@ class Dense:
         *,
         within: Selection | None,
         exactness: float,
+        exact: bool = False,
     ) -> list[Hits]:
         """Returns the k nearest documents of each query; how hard a dense index looks is a matter of its own."""
-        return snapshot.dense_search_batch(queries, k, within=within)
+        return snapshot.dense_search_batch(queries, k, within=within, exact=exact)
 
     def scores(
         self, snapshot: Snapshot, query: NDArray[np.float32], positions: NDArray[np.int64]
@@ -170,9 +213,10 @@ class Dense:
         """Returns inner products."""
         return snapshot.dense_scores(query, positions)
 
-    def least(self, snapshot: Snapshot, query: NDArray[np.float32]) -> float:
-        """Returns minus the product of the query's norm and the largest stored norm: -1 for cosine."""
-        return float(np.linalg.norm(query)) * snapshot.least_inner_product
+    def bounds(self, snapshot: Snapshot, query: NDArray[np.float32]) -> Bounds:
+        """Returns minus and plus the product of the query's norm and the largest stored norm: -1 and 1 for cosine."""
+        least = float(np.linalg.norm(query)) * snapshot.least_inner_product
+        return Bounds(least, -least, 0.0)
 
     def matches(
         self, snapshot: Snapshot, query: NDArray[np.float32], positions: NDArray[np.int64]

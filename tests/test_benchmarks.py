@@ -110,7 +110,7 @@ def test_a_training_step_is_compared_with_the_textbooks(tmp_path):
     pytest.importorskip("torch")
     finished("training", "--quick", "--threads", 1, "--results", tmp_path)
     for case in json.loads((tmp_path / "training-try.json").read_text())["cases"]:
-        assert set(case["seconds"]) == {"textbook, fp32", "textbook, bf16", "plait, fp32", "plait, bf16"}
+        assert {"textbook, fp32", "plait, fp32"} <= set(case["seconds"])  # and bf16 where the processor has it
         assert all(each["norm"] < 1e-4 for each in case["differences"]["plait, fp32"].values())
 
 

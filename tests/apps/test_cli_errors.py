@@ -14,7 +14,7 @@ from plait.retriever import FUSIONS, Retriever
 from .conftest import TEXTS, jsonl
 
 LEXICAL = ("--strands", "lexical")
-WEIGHTS = ",".join(f"{strand}={weight:g}" for strand, weight in FUSIONS["convex"].weights.items())
+WEIGHTS = f"lexical={FUSIONS['convex'].weights['lexical']:g}"  # of an index with that strand alone
 
 
 def error(plait, *args, stdin="", code=1):
@@ -156,7 +156,7 @@ def test_passage_options_out_of_range(plait, index, corpus, options, message):
         (("x", "--strands", "bm25"), "no strand 'bm25'; there are: lexical, learned, dense"),
         (("x", "--strands", ""), "no strand ''; there are: lexical, learned, dense"),
         (("x", "--strands", "dense"), "this index was made without the strand 'dense'; it has: lexical"),
-        (("x", "--fusion", "sum"), "no fusion 'sum'; there are: convex, rrf"),
+        (("x", "--fusion", "sum"), f"no fusion 'sum'; there are: {', '.join(FUSIONS)}"),
         (
             ("x", "--weights", "lexical=x"),
             "--weights takes strand=number pairs, as lexical=0.2,dense=0.8; not 'lexical=x'",
@@ -261,7 +261,7 @@ def test_an_out_folder_that_is_something_else(plait, corpus, tmp_path):
     ("options", "message"),
     [
         (("--strands", "lexical,bm25"), "no strand 'bm25'; there are: lexical, learned, dense"),
-        (("--fusion", "sum"), "no fusion 'sum'; there are: convex, rrf"),
+        (("--fusion", "sum"), f"no fusion 'sum'; there are: {', '.join(FUSIONS)}"),
         ((*LEXICAL, "--weights", "dense=1"), "no strand of lexical has a weight above 0: {'dense': 1.0}"),
         (
             (*LEXICAL, "--dense", "embedded"),

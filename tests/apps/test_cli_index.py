@@ -185,7 +185,8 @@ def test_info(plait, index):
     rows = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in said.splitlines()[:-1])
     assert rows["index"] == str(index)
     assert rows["documents"] == "3"
-    assert rows["fusion"] == f"convex (lexical {FUSIONS['convex'].weights['lexical']:g})"
+    assert rows["fusion"] == f"convex (lexical {FUSIONS['convex'].weights['lexical']:g}; chosen by plait)"
+    assert rows["steps"] == "none"  # one strand alone
     assert rows["lexical"].startswith("BM25 k1=0.9 b=0.4, ")
     assert said.endswith("every file matches its checksum\n")
 
@@ -224,8 +225,9 @@ def test_three_strands_from_end_to_end(plait, corpus, tmp_path):
         {key: match[key] for key in ("strand", "term")} for match in hits[0]["matches"]
     ]
     alone = plait("search", out, "insects that gather nectar", "--strands", "dense", "--json").json["hits"]
+    plain = plait("search", out, "insects that gather nectar", "--pipeline", "none", "--json").json["hits"]
     assert [hit["strands"]["dense"]["score"] for hit in alone] == sorted(
-        (hit["strands"]["dense"]["score"] for hit in hits), reverse=True
+        (hit["strands"]["dense"]["score"] for hit in plain), reverse=True
     )
     rrf = plait("search", out, "insects that gather nectar", "--fusion", "rrf", "--json").json["hits"]
     assert rrf[0]["score"] == pytest.approx(3 / 61)

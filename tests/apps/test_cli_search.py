@@ -12,7 +12,7 @@ def test_hits_as_people_read_them(plait, index):
     assert said.err == ""
     heads = [line for line in said.out.splitlines() if not line.startswith("    ")]
     assert [line.split()[::2] for line in heads] == [["1", "ships"], ["2", "snow"], ["3", "bees"]]  # a tie: by id
-    assert heads[0].split()[1] == "1.000"
+    assert heads[0].split()[1] == "0.721"  # of what the words of the query could score
     assert "    Ships cross the winter sea, loaded with honey and wine.\n" in said.out
 
 
@@ -58,13 +58,34 @@ def test_text_is_shown_as_it_is(plait, tmp_path):
     out = tmp_path / "[bold]i"
     assert plait("index", path, "--out", out, "--strands", "lexical").out == f"added 1; {out} holds 1 documents\n"
     shown = plait("search", out, "apple", "--explain").out
-    assert "  1.000  [bold]not[/bold] :smile: long long" in shown
+    assert "  0.690  [bold]not[/bold] :smile: long long" in shown
     assert len(shown.splitlines()[0]) < 140
     assert "[i]1[/i]" in shown
     assert "[red]apple[/red] ␛[31mred␛[0m \\[x] :apple:" in shown
     assert "\x1b" not in shown
     assert plait("search", out, "apple", "--json").json["hits"][0]["text"] == text
     assert str(out) in plait("info", out).out
+
+
+def test_explain_tells_how_the_answer_came_about(plait, index):
+    said = plait("search", index, "winter honey", "--explain", "--prove", "-k", "1", "--depth", "1").out
+    assert "fused by convex: lexical 0.135 (chosen by plait)\nsteps: none\nmilliseconds: encode " in said
+    assert "proven: no unseen document can score above " in said
+    told = plait("search", index, "winter honey", "--explain", "--prove", "--json").json
+    assert told["proof"]["rounds"] == 1
+    assert set(told["milliseconds"]) == {"encode", "propose", "fuse", "steps", "read"}
+
+
+def test_min_score_and_a_pipeline_file(plait, index, tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_text('[[step]]\nname = "feedback"\nlexical = 0.5\n')
+    told = plait("search", index, "winter honey", "--pipeline", path, "--explain", "--json").json
+    assert told["pipeline"] == "feedback:lexical=0.5"
+    assert told["notes"]["feedback"]["weights"]["lexical"] > 0
+    every = plait("search", index, "winter honey", "--json").json["hits"]
+    hits = plait("search", index, "winter honey", "--min-score", "0.7", "--json").json["hits"]
+    assert hits == [hit for hit in every if hit["score"] >= 0.7]
+    assert 0 < len(hits) < len(every)
 
 
 def test_weights_and_fusion_are_passed_on(plait, index):

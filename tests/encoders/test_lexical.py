@@ -39,6 +39,15 @@ def test_stop_words_are_a_setting():
     assert Analyser("english", stop_words=[])("the bee") == ["the", "bee"]
 
 
+@pytest.mark.parametrize("language", ["zh", "Thai", "ja", "korean"])
+def test_a_language_of_bigrams_needs_no_stemmer(language):
+    assert (
+        Analyser(language)("running 北京大学")
+        == Analyser("none")("running 北京大学")
+        == ["running", "北京", "京大", "大学"]
+    )
+
+
 def test_an_unknown_language_lists_what_there_is():
     with pytest.raises(EncoderError, match=r"no analyser for language 'klingon'; choose one of: arabic, .*'none'"):
         Analyser("klingon")

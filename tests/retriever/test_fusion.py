@@ -1,58 +1,165 @@
-"""Fusion: the arithmetic, and that a score means the same whatever was asked for."""
+"""Fusion: the arithmetic, written out, and what cannot be combined."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plait.retriever import QueryError
-from plait.retriever.fusion import FUSIONS, Candidates, chosen, convex, rrf, weights_for
+from plait.retriever import FUSIONS, QueryError
+from plait.retriever.fusion import chosen, weights_for
+from plait.retriever.normalise import NORMALISATIONS, TRANSFORMS, WINDOW, Candidates
+
+TWO = ("lexical", "dense")
 
 
-def candidates(scores, ranks=None, least=(0, -1), best=(4, 0.5)):
+def candidates(
+    scores, ranks=None, least=(0, -1), best=(4, 0.5), most=(8, 1), norms=(5, 0), windows=((4, 2, 0), (0.5, 0.2, -0.1))
+):
     scores = np.array(scores, float)
     ranks = np.zeros(scores.shape, np.int64) if ranks is None else np.array(ranks)
-    return Candidates(scores, ranks, np.array(least, float), np.array(best, float))
+    bounds = [np.array(each, float) for each in (least, best, most, norms)]
+    return Candidates(scores, ranks, *bounds, tuple(np.array(w, float) for w in windows), TWO)
+
+
+def fused(name, *arguments, weights=(1.0, 1.0), **facts):
+    return chosen(name)(candidates(*arguments, **facts), np.array(weights, float)).tolist()
+
+
+def values(name, scores, **facts):
+    return chosen(name).values(candidates(scores, **facts)).tolist()
 
 
 def test_convex_written_out():
-    fused = convex(candidates([[4, -1], [2, 0.5], [0, -0.25]]), np.array([1.0, 3.0]))
     # (1 * 4/4 + 3 * 0/1.5) / 4, (1 * 2/4 + 3 * 1.5/1.5) / 4, (1 * 0 + 3 * .75/1.5) / 4
-    assert fused.tolist() == pytest.approx([0.25, 0.875, 0.375])
+    found = fused("convex:normalise=bounds:ceiling=0", [[4, -1], [2, 0.5], [0, -0.25]], weights=(1, 3))
+    assert found == pytest.approx([0.25, 0.875, 0.375])
 
 
 def test_a_strand_that_found_nothing_adds_nothing():
-    fused = convex(candidates([[0, 0.5], [0, 0.2]], best=(0, 0.5)), np.array([0.5, 0.5]))
-    assert fused.tolist() == pytest.approx([0.5, 0.4])
+    found = fused("convex:normalise=bounds:ceiling=0", [[0, 0.5], [0, 0.2]], best=(0, 0.5))
+    assert found == pytest.approx([0.5, 0.4])
+
+
+def test_a_ceiling_lowers_a_strand_whose_best_covers_little_of_the_query():
+    # best over possible: 4/8 and 1.5/2
+    assert values("convex:normalise=bounds:ceiling=1", [[4, 0.5], [2, -1]])[0] == pytest.approx([0.5, 0.75])
+    assert values("convex:normalise=bounds:ceiling=0.5", [[4, 0.5], [2, -1]])[1] == pytest.approx(
+        [0.5 * math.sqrt(0.5), 0]
+    )
+    assert values("convex:normalise=bounds:ceiling=1", [[4, 0.5]], most=(0, 1))[0][0] == 0  # a query without terms
+
+
+def test_the_norm_of_a_query_takes_the_place_of_its_best_score_in_sparse_strands():
+    assert values("convex", [[4, 0.5], [2, -1]])[0] == pytest.approx([4 / 5, 1])
+    assert values("convex", [[4, 0.5], [2, -1]])[1] == pytest.approx([2 / 5, 0])
+    assert values("convex", [[0, 0.5]], norms=(0, 0), best=(0, 0.5))[0] == pytest.approx([0, 1])
 
 
 def test_rrf_written_out():
-    fused = rrf(candidates([[1, 1]] * 3, ranks=[[1, 2], [3, 0], [0, 0]]), np.array([1.0, 2.0]))
-    assert fused.tolist() == pytest.approx([1 / 61 + 2 / 62, 1 / 63, 0])
+    ranks = [[1, 2], [3, 0], [0, 0], [WINDOW + 1, 1]]
+    found = fused("rrf", [[1, 1]] * 4, ranks, weights=(1, 2))
+    assert found == pytest.approx([1 / 61 + 2 / 62, 1 / 63, 0, 2 / 61])
+    assert fused("rrf:k=0", [[1, 1]], [[1, 2]]) == pytest.approx([1.5])
 
 
+def test_normalisations_written_out():
+    one = [[2, 0.2]]
+    assert values("convex:normalise=minmax", one)[0] == pytest.approx([2 / 4, 0.3 / 0.6])
+    assert values("convex:normalise=minmax:lower=-1:upper=3", one)[0] == pytest.approx([3 / 4, 1.2 / 4])
+    assert values("convex:normalise=minmax:lower=3", [[2, 0.5]])[0] == [
+        0,
+        1,
+    ]  # held on [0, 1]; no span: 1 from there on
+    assert values("convex:normalise=minmax:lower=3:clip=false", one)[0][0] == pytest.approx(-1)
+    sd = np.std([4, 2, 0]), np.std([0.5, 0.2, -0.1])
+    assert values("convex:normalise=zscore", [[4, 0.2]])[0] == pytest.approx([2 / sd[0], 0])
+    assert values("convex:normalise=dbsf", [[4, 0.2]])[0] == pytest.approx([(2 / sd[0] + 3) / 6, 0.5])
+    assert values("convex:normalise=l2", one)[0] == pytest.approx([2 / math.sqrt(20), 0.2 / math.sqrt(0.3)])
+    assert values("convex:normalise=rank", one, ranks=[[1, 501]])[0] == pytest.approx([1, 0.5])
+    assert values("convex:normalise=raw", one) == one
+
+
+def test_minmax_takes_bounds_by_strand():
+    function = NORMALISATIONS["minmax"]
+    found = function(candidates([[2, 0.2]]), lower={"dense": 0.1}, upper={"lexical": 8})
+    assert found[0] == pytest.approx([2 / 8, 0.1 / 0.4])
+
+
+def test_combinations_written_out():
+    rows, ranks = [[4, -1], [2, 0.5], [0, -0.25]], [[1, 0], [2, 1], [0, 2]]
+    bare = ":normalise=bounds"  # values: [1, 0], [.5, 1], [0, .5]
+    assert fused("combsum" + bare, rows, ranks, weights=(1, 2)) == pytest.approx([1, 2.5, 1])
+    assert fused("combmnz" + bare, rows, ranks, weights=(1, 2)) == pytest.approx([1, 5, 1])
+    assert fused("combanz" + bare, rows, ranks, weights=(1, 2)) == pytest.approx([1, 1.25, 1])
+    assert fused("combmax" + bare, rows, ranks, weights=(1, 2)) == pytest.approx([1, 2, 1])
+    odds = [math.log(0.999 / 0.001), 0.0]
+    assert fused("logodds" + bare, rows, ranks)[0] == pytest.approx((odds[0] - odds[0]) / 2)
+    assert fused("logodds" + bare, rows, ranks)[1] == pytest.approx((odds[1] + odds[0]) / 2)
+
+
+def test_transforms_written_out():
+    given = np.array([-4.0, 0.0, 0.25, 1.0])
+    expected = {
+        "none": [-4, 0, 0.25, 1],
+        "sigmoid": [1 / (1 + math.exp(4)), 0.5, 1 / (1 + math.exp(-0.25)), 1 / (1 + math.exp(-1))],
+        "square": [-16, 0, 0.0625, 1],
+        "root": [0, 0, 0.5, 1],
+        "log1p": [0, 0, math.log(1.25), math.log(2)],
+    }
+    for name, transform in TRANSFORMS.items():
+        assert transform(given).tolist() == pytest.approx(expected[name]), name
+    assert values("convex:normalise=bounds:ceiling=0:transform=root", [[1, 0.5]])[0] == pytest.approx([0.5, 1])
+
+
+MONOTONE = [name for name, row in FUSIONS.items() if row.monotone and not row.ranks]
+
+
+@pytest.mark.parametrize("normalise", ["norm", "bounds", "zscore", "dbsf", "l2", "minmax"])
+@pytest.mark.parametrize("name", MONOTONE)
 @given(
-    st.lists(st.tuples(st.floats(0, 4), st.floats(-1, 0.5)), min_size=1, max_size=8),
-    st.tuples(st.floats(0, 5), st.floats(0.01, 5)),
+    rows=st.lists(st.tuples(st.floats(0, 4), st.floats(-1, 0.5)), min_size=1, max_size=8),
+    weights=st.tuples(st.floats(0, 5), st.floats(0.01, 5)),
 )
-def test_convex_stays_between_0_and_1_and_never_falls_when_a_strand_rises(rows, weights):
-    weights = np.array(weights)
-    fused = convex(candidates(rows), weights)
-    assert ((fused >= -1e-12) & (fused <= 1 + 1e-12)).all()
-    higher = convex(candidates([(min(4, a + 0.1), b) for a, b in rows]), weights)
-    assert (higher >= fused - 1e-12).all()
+def test_a_fused_score_never_falls_when_a_strand_rises(name, normalise, rows, weights):
+    function, weights = chosen(f"{name}:normalise={normalise}"), np.array(weights)
+    before = function(candidates(rows), weights)
+    after = function(candidates([(min(4, a + 0.1), b) for a, b in rows]), weights)
+    assert (after >= before - 1e-9).all()
+    if name == "convex" and normalise in ("bounds", "dbsf", "minmax"):
+        assert ((before >= -1e-12) & (before <= 1 + 1e-12)).all()
 
 
-def test_unknown_names_and_impossible_weights_are_refused():
-    with pytest.raises(QueryError, match="no fusion 'magic'; there are: convex, rrf"):
-        chosen("magic")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("magic", "no fusion 'magic'; there are: convex, rrf"),
+        ("rrf:q=3", "the fusion 'rrf' has no option 'q'; its options are: k"),
+        ("rrf:k=three", "the fusion 'rrf' takes a finite number as k, not 'three'"),
+        ("rrf:k=nan", "takes a finite number as k, not 'nan'"),
+        ("convex:normalise=none", "no normalisation 'none'; there are: norm, bounds, minmax"),
+        ("convex:transform=cube", "no transform 'cube'; there are: none, sigmoid"),
+        ("convex:normalise=zscore:lower=1", "the fusion 'convex' has no option 'lower'"),
+        ("rrf:k=1:k=2", "gives an option twice"),
+        ("rrf:20", "cannot be read; options are written as name:option=value"),
+    ],
+)
+def test_a_fusion_that_cannot_be_read_says_why(text, message):
+    with pytest.raises(QueryError, match=message):
+        chosen(text)
+
+
+def test_impossible_weights_are_refused():
     with pytest.raises(QueryError, match="must be finite and not negative"):
         weights_for(["lexical"], {"lexical": -1})
     with pytest.raises(QueryError, match="must be finite"):
         weights_for(["lexical"], {"lexical": float("nan")})
     with pytest.raises(QueryError, match="no strand of lexical, dense has a weight above 0"):
         weights_for(["lexical", "dense"], {"learned": 1})
+    with pytest.raises(QueryError, match="rrf takes k of at least 0, not -1"):
+        fused("rrf:k=-1", [[1, 1]], [[1, 1]])
 
 
 def test_every_fusion_has_a_weight_for_every_strand():

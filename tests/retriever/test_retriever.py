@@ -61,7 +61,7 @@ def shared(tmp_path_factory):
 
 
 def test_every_candidate_is_scored_by_every_strand(retriever):
-    for hit in retriever.search("bee honey", 50, depth=5):
+    for hit in retriever.search("bee honey", 50, depth=5, pipeline="none"):
         for name in ("lexical", "learned", "dense"):
             alone = {h.id: h for h in retriever.search("bee honey", 300, strands=name)}
             expected = alone[hit.id].strands[name].score if hit.id in alone else 0.0
@@ -410,5 +410,6 @@ def test_info_tells_what_acts(retriever):
     facts = retriever.info()
     assert facts["documents"] == 300
     assert facts["strands"] == ["lexical", "learned", "dense"]
-    assert facts["weights"] == {"lexical": 0.15, "learned": 0.1, "dense": 0.75}
+    assert facts["weights"] == {"lexical": 0.135, "learned": 0.07, "dense": 0.795}
+    assert (facts["weights_from"], facts["pipeline"]) == ("plait", "feedback")
     assert facts["encoders"]["dense"]["name"] == "letters"

@@ -1,0 +1,126 @@
+"""What acts in a search: what it says itself, else what the index keeps, else plait's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .calibration import Calibration
+from .errors import QueryError
+from .fusion import Fusion, chosen, weights_for
+from .normalise import Floats
+from .pipeline import DEFAULT_PIPELINE, NONE, Given, Pipeline, pipeline
+
+Steps = Given
+SETTINGS = ("fusion", "weights", "pipeline", "calibration", "tuned")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a search ranks, and who chose the weights."""
+
+    strands: tuple[str, ...]
+    fusion: Fusion
+    weights: Floats
+    weights_from: str
+    pipeline: Pipeline
+    calibration: Calibration | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what acts, by name."""
+        return {**self.settings, "weights_from": self.weights_from, "calibrated": self.calibration is not None}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a calibration is fitted for."""
+        return {
+            "fusion": self.fusion.name,
+            "weights": dict(zip(self.strands, self.weights.tolist(), strict=True)),
+            "pipeline": self.pipeline.name,
+        }
+
+
+def chosen_for(
+    settings: Mapping[str, Any],
+    strands: Sequence[str],
+    fusion: str | None,
+    weights: Mapping[str, float] | None,
+    steps: Steps | None,
+) -> Choice:
+    """Returns what acts in a search that says so much, of an index with these settings.
+
+    Raises:
+        QueryError: a name is unknown, or a weight out of range.
+    """
+    name = fusion or settings["fusion"]
+    found = chosen(name)
+    own = settings["weights"] if name == settings["fusion"] else None
+    given = weights if weights is not None else own
+    for strand in given or {}:
+        if strand not in found.weights:
+            raise QueryError(f"a weight is given for {strand!r}; strands are: {', '.join(found.weights)}")
+    values = weights_for(strands, found.weights if given is None else given)
+    source = "this search" if weights is not None else "plait" if own is None else "the index"
+    alone = int((values > 0).sum()) == 1
+    kept = settings.get("pipeline")
+    taken = steps if steps is not None else NONE if alone else DEFAULT_PIPELINE if kept is None else kept
+    choice = Choice(tuple(strands), found, values, source, pipeline(taken), None)
+    held = settings.get("calibration")
+    calibration = None if held is None else Calibration.from_json(held)
+    fits = calibration is not None and calibration.fits(choice.settings)
+    return replace(choice, calibration=calibration) if fits else choice
+
+
+def storable(steps: Steps) -> Any:
+    """Returns a pipeline as an index can keep it.
+
+    Raises:
+        QueryError: it cannot be read, or holds a function, which only a search can be given.
+    """
+    pipeline(steps)
+    if isinstance(steps, str):
+        return steps
+    if any(callable(step) for step in steps):
+        raise QueryError("an index keeps steps by name; a function of your own goes with each search")
+    return [step if isinstance(step, str) else dict(step) for step in steps if not callable(step)]
+
+
+def checked_settings(settings: Mapping[str, Any], strands: Sequence[str], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings to keep.
+
+    Raises:
+        QueryError: one is unknown, or its value is.
+    """
+    for name in changed:
+        if name not in SETTINGS:
+            raise QueryError(f"no setting {name!r}; there are: {', '.join(SETTINGS)}")
+    made = dict(changed)
+    if made.get("pipeline") is not None:
+        made["pipeline"] = storable(made["pipeline"])
+    if "fusion" in made and made["fusion"] is None:
+        made["fusion"] = "convex"
+    chosen_for({**settings, **made}, strands, None, None, None)
+    return made
+
+
+def least_score(calibration: Calibration | None, probability: float, score: float | None) -> float:
+    """Returns the fused score from which a hit is at least so probably relevant.
+
+    Raises:
+        QueryError: there is no calibration for these settings, or it is no probability.
+    """
+    if not 0 <= probability <= 1:
+        raise QueryError(f"min_probability lies between 0 and 1, not {probability!r}")
+    if calibration is None:
+        raise QueryError(
+            "the index has no calibration for these settings: fit one with plait tune --calibrate, or use min_score"
+        )
+    points = np.linspace(calibration.scores[0], calibration.scores[-1], 4097)
+    enough = points[calibration(points) >= probability]
+    least = float(enough[0]) if enough.size else np.inf
+    if probability <= calibration.probabilities[0]:
+        least = -np.inf
+    return max(least, -np.inf if score is None else score)

@@ -1,0 +1,111 @@
+"""Feedback: the query moves towards the documents that came first, and everything is scored again.
+
+Vector feedback is Rocchio's (Li et al. 2022, arXiv 2205.00235, on when to interpolate); the sparse form puts the
+weightiest terms of the feedback documents beside the query's own, which gives an inference-free query an expansion.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import QueryError
+from .ranking import Ranking
+from .strands import Dense, Sparse, SparseQuery
+
+SOURCES = ("fused", "own", "both")
+
+
+def feedback(
+    ranking: Ranking,
+    *,
+    documents: int = 2,
+    dense: float = 1.5,
+    learned: float = 0.0,
+    lexical: float = 0.0,
+    terms: int = 20,
+    source: str = "fused",
+    length: float = 200.0,
+    floor: float = 0.0,
+) -> Ranking:
+    """Returns the ranking of the query that has moved towards its best documents.
+
+    Args:
+        ranking: what was found so far.
+        documents: how many of the best count as relevant.
+        dense: how much their mean vector weighs beside the query's; 0 leaves the dense query as it is.
+        learned: how much their terms weigh beside the query's in the learned strand (Rocchio on stored impacts).
+        lexical: the same in the lexical strand, where terms are weighed as by RM3: their share of each document's
+            words, times IDF.
+        terms: how many terms a sparse query takes from them.
+        source: which documents: the best of the fused ranking ("fused": strands are interpolated before feedback),
+            each strand's own best ("own": interpolated after), or those of both lists ("both").
+        length: the drift guard. A short document says little beside the query: weights are multiplied by
+            L / (L + length), L being the documents' mean length in words; 0 switches it off.
+        floor: no dense feedback from documents whose mean similarity to the query is below it.
+    """
+    if source not in SOURCES:
+        raise QueryError(f"feedback takes its documents from {', '.join(SOURCES)}, not {source!r}")
+    if min(documents, terms) < 1 or min(dense, learned, lexical, length) < 0:
+        raise QueryError("feedback takes documents and terms of at least 1, and no negative weight or length")
+    best = ranking.top(documents)
+    weights, told, queries = {"dense": dense, "learned": learned, "lexical": lexical}, {}, []
+    for column, (strand, query) in enumerate(zip(ranking.search.strands, ranking.queries, strict=True)):
+        rows = _rows(ranking, best, column, documents, source)
+        weight = weights[strand.name] * _trust(ranking, rows, length)
+        if not weight or not rows.size:
+            queries.append(query)
+        elif isinstance(strand, Dense):
+            near = ranking.candidates.scores[rows, column].mean() >= floor
+            queries.append(_moved(query, ranking.dense_vectors(rows), weight) if near else query)
+        else:
+            queries.append(_expanded(ranking, strand, query, rows, weight, terms))  # pyright: ignore[reportArgumentType]
+        told[strand.name] = weight if queries[-1] is not query else 0.0
+    ids = ranking.search.snapshot.ids(ranking.positions[best])
+    return ranking.asked(queries, feedback={"documents": ids, "weights": told})
+
+
+def _rows(ranking: Ranking, best: NDArray[np.intp], column: int, documents: int, source: str) -> NDArray[np.intp]:
+    ranks = ranking.candidates.ranks[:, column]
+    own = np.flatnonzero((ranks > 0) & (ranks <= documents))
+    return {"fused": best, "own": own, "both": np.union1d(best, own)}[source]
+
+
+def _trust(ranking: Ranking, rows: NDArray[np.intp], length: float) -> float:
+    """Returns the share of a weight that documents of their length deserve."""
+    if not length or not rows.size:
+        return 1.0
+    mean = float(ranking.lengths(rows).mean())
+    return mean / (mean + length)
+
+
+def _moved(query: NDArray[np.float32], vectors: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+    """Returns the mean of the query, weighing 1, and of the documents' mean, weighing `weight`."""
+    return ((query + np.float32(weight) * vectors.mean(axis=0)) / np.float32(1 + weight)).astype(np.float32)
+
+
+def _expanded(
+    ranking: Ranking, strand: Sparse, query: SparseQuery, rows: NDArray[np.intp], weight: float, terms: int
+) -> SparseQuery:
+    """Returns the query with the documents' weightiest terms; theirs and its own have largest weights 1 to `weight`."""
+    snapshot = ranking.search.snapshot
+    values, known = ranking.sparse_vectors(strand.name, rows)
+    if not known.size or not query.terms.size:
+        return query
+    if strand.name == "lexical":
+        values = values.multiply(1.0 / np.maximum(ranking.lengths(rows), 1)[:, None]).tocsr()
+    found = np.asarray(values.mean(axis=0)).ravel()
+    if strand.identity.query_weights == "idf":
+        found = found * snapshot.idf(known)
+    kept = np.sort(np.argsort(-found, kind="stable")[:terms])
+    kept = kept[found[kept] > 0]
+    if not kept.size:
+        return query
+    scale = weight * float(query.weights.max()) / float(found[kept].max())
+    joined, places = np.unique(np.concatenate([query.terms, known[kept]]), return_inverse=True)
+    weights = np.zeros(joined.size)
+    np.add.at(weights, places, np.concatenate([query.weights, found[kept] * scale]) / (1 + weight))
+    names: dict[int, Any] = {int(term): f"#{int(term)}" for term in known[kept]}
+    return SparseQuery(joined.astype(np.uint32), weights.astype(np.float32), {**names, **query.names})

@@ -1,0 +1,124 @@
+"""The pipeline: steps that take a ranking and return one, by name, in the order in which they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from . import specs
+from .amplitude import amplitude
+from .boosts import boost, host, recency
+from .collaborative import collaborative
+from .diversity import clusters, mmr
+from .errors import QueryError
+from .feedback import feedback
+from .fields import fields
+from .ranking import Ranking
+from .rerank import rerank
+from .rescore import rescore
+from .toml import read_toml
+
+Step: TypeAlias = Callable[[Ranking], Ranking]
+Given: TypeAlias = "str | Sequence[str | Mapping[str, Any] | Step]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step of the table.
+
+    Attributes:
+        function: ranking and options -> ranking.
+        reach: the option that says how many of the best it looks at.
+    """
+
+    function: Callable[..., Ranking]
+    reach: str
+
+
+STEPS: dict[str, Row] = {
+    "feedback": Row(feedback, "documents"),
+    "rerank": Row(rerank, "top"),
+    "rescore": Row(rescore, "top"),
+    "collaborative": Row(collaborative, "top"),
+    "mmr": Row(mmr, "top"),
+    "clusters": Row(clusters, "top"),
+    "fields": Row(fields, "top"),
+    "amplitude": Row(amplitude, "top"),
+    "boost": Row(boost, "top"),
+    "recency": Row(recency, "top"),
+    "host": Row(host, "top"),
+}
+DEFAULT_PIPELINE = "feedback"  # of a search that fuses strands; one strand alone is left as it is
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Steps, ready to be taken.
+
+    Attributes:
+        name: as it can be written; a step of the caller's own by its function's name.
+        reach: how many of each strand's own best the steps look at, at most.
+    """
+
+    name: str
+    reach: int
+    _steps: tuple[Step, ...]
+
+    def __call__(self, ranking: Ranking) -> Ranking:
+        """Returns the ranking after all steps."""
+        for step in self._steps:
+            ranking = step(ranking)
+        return ranking
+
+
+def pipeline(given: Given) -> Pipeline:
+    """Returns a pipeline.
+
+    Args:
+        given: "feedback,mmr:trade=0.5", or a list whose items are such a text, a mapping {"step": "mmr", "trade": 0.5},
+            or a function of a ranking; "none" or an empty list for no step.
+
+    Raises:
+        QueryError: a step or an option is unknown, or a value of another type.
+    """
+    if isinstance(given, str):
+        items: Sequence[Any] = [] if given.strip() == NONE else specs.parse_list(given)
+    else:
+        items = [specs.parse(item) if isinstance(item, str) else item for item in given]
+    steps = [_step(item) for item in items]
+    name = ",".join(name for name, _, _ in steps) or NONE
+    return Pipeline(name, max((reach for _, reach, _ in steps), default=0), tuple(step for _, _, step in steps))
+
+
+def read_pipeline(path: str | Path) -> list[dict[str, Any]]:
+    """Returns the steps in a TOML file: a table [[step]] for each, with `name` and its options.
+
+    Raises:
+        QueryError: there is no such file, it is no TOML, or holds something else.
+    """
+    held = read_toml(path, QueryError)
+    steps = held.get("step")
+    if set(held) != {"step"} or not isinstance(steps, list) or not all(isinstance(one, dict) for one in steps):
+        raise QueryError(f'{path}: expected a table [[step]] for each step, with the line name = "feedback"')
+    return [{"step" if key == "name" else key: value for key, value in one.items()} for one in steps]
+
+
+def _step(item: Any) -> tuple[str, int, Step]:
+    if isinstance(item, Mapping):
+        options = dict(item)
+        name = options.pop("step", None)
+        if not isinstance(name, str):
+            raise QueryError(f"a step needs its name, as {{'step': 'feedback'}}; not {dict(item)!r}")
+        item = specs.Spec(name, options)
+    if callable(item):
+        return getattr(item, "__name__", type(item).__name__), 0, cast(Step, item)
+    if not isinstance(item, specs.Spec):
+        raise QueryError(f"a step is a name, a mapping or a function; not {item!r}")
+    row: Row = specs.named(STEPS, "step", item.name)
+    (options,) = specs.checked(f"the step {item.name!r}", item.options, row.function)
+    reach = options.get(row.reach, specs.options_of(row.function)[row.reach].default)
+    return str(item), int(reach), partial(row.function, **options)

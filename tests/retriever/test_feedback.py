@@ -1,0 +1,183 @@
+"""Feedback: the new query, worked out by hand, and when it stays the old one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from plait.retriever import Document, QueryError, Retriever
+from plait.retriever.pipeline import pipeline
+
+from tests.conftest import LengthSparse, LetterDense
+
+TEXTS = {"a": "bee honey bee", "b": "bee winter", "c": "snow winter", "d": "zoo"}
+
+
+@pytest.fixture
+def retriever(tmp_path):
+    with Retriever.create(tmp_path / "i", dense=LetterDense(), learned=LengthSparse()) as made:
+        made.add([Document(id=id, text=text) for id, text in TEXTS.items()])
+        made.commit()
+        yield made
+
+
+def queries_after(retriever, query, *steps, **options):
+    """The ranking after the steps, caught by a step of our own."""
+    caught = []
+    retriever.search(query, 3, pipeline=[*steps, lambda ranking: caught.append(ranking) or ranking], **options)
+    return dict(zip(caught[0].names, caught[0].queries, strict=True)), caught[0]
+
+
+def test_the_dense_query_moves_to_the_mean_of_the_best_documents(retriever):
+    best = [hit.id for hit in retriever.search("bee honey", 2, pipeline="none")]
+    found, ranking = queries_after(retriever, "bee honey", "feedback:documents=2:dense=0.5:length=0")
+    encoder = LetterDense()
+    mean = encoder.encode_documents([TEXTS[id] for id in best]).mean(axis=0)
+    expected = (encoder.encode_queries(["bee honey"])[0] + 0.5 * mean) / 1.5
+    assert found["dense"] == pytest.approx(expected, abs=1e-6)
+    assert ranking.notes["feedback"] == {"documents": best, "weights": {"lexical": 0, "learned": 0, "dense": 0.5}}
+    scores = ranking.candidates.scores[:, 2]
+    documents = encoder.encode_documents(list(TEXTS.values()))
+    assert scores == pytest.approx(documents @ expected, abs=1e-6)
+
+
+def test_short_documents_are_trusted_less(retriever):
+    _, ranking = queries_after(retriever, "bee honey", "feedback:documents=1:dense=1:length=5")
+    assert ranking.notes["feedback"]["weights"]["dense"] == pytest.approx(3 / (3 + 5))  # "bee honey bee"
+
+
+def test_the_learned_query_takes_the_documents_weightiest_terms(retriever):
+    before = queries_after(retriever, "bee honey")[0]["learned"]
+    found, ranking = queries_after(
+        retriever, "bee honey", "feedback:documents=1:dense=0:learned=0.5:terms=1:length=0", strands="learned"
+    )
+    best = ranking.notes["feedback"]["documents"]
+    values, terms = ranking.search.snapshot.sparse_vectors("learned", np.array([list(TEXTS).index(best[0])], np.int64))
+    weighed = values.toarray()[0] * ranking.search.snapshot.idf(terms)
+    term = int(terms[np.argmax(weighed)])
+    own = {int(t): w for t, w in zip(before.terms, before.weights, strict=True)}
+    largest = max(own.values())
+    expected = {t: w / 1.5 for t, w in own.items()}
+    expected[term] = expected.get(term, 0) + 0.5 * largest / 1.5
+    assert {int(t): w for t, w in zip(found["learned"].terms, found["learned"].weights, strict=True)} == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+def test_lexical_feedback_brings_documents_that_share_no_word_with_the_query(retriever):
+    plain = retriever.search("honey", strands="lexical", pipeline="none")
+    moved = retriever.search("honey", strands="lexical", pipeline="feedback:documents=1:lexical=0.5:length=0")
+    assert [hit.id for hit in plain] == ["a"]
+    assert {hit.id for hit in moved} == {"a", "b"}  # by "bee", which stands beside honey
+    assert {m.term for hit in retriever.search("honey", strands="lexical", explain=True) for m in hit.matches}
+
+
+def test_each_strand_may_learn_from_its_own_best(retriever):
+    fused, own = (
+        queries_after(retriever, "snow zoo", f"feedback:documents=1:source={source}:dense=0.8:length=0")[0]["dense"]
+        for source in ("fused", "own")
+    )
+    encoder = LetterDense()
+    query = encoder.encode_queries(["snow zoo"])[0]
+    nearest = max(TEXTS.values(), key=lambda text: float(encoder.encode_documents([text])[0] @ query))
+    expected = (query + 0.8 * encoder.encode_documents([nearest])[0]) / 1.8
+    assert own == pytest.approx(expected, abs=1e-6)
+    assert fused.shape == own.shape
+
+
+def test_no_feedback_from_documents_that_are_far_away(retriever):
+    before = queries_after(retriever, "bee")[0]["dense"]
+    found, ranking = queries_after(retriever, "bee", "feedback:floor=0.999:documents=2")
+    assert found["dense"] is not None
+    assert found["dense"] == pytest.approx(before)
+    assert ranking.notes["feedback"]["weights"]["dense"] == 0
+
+
+def test_an_empty_index_and_an_unknown_word_have_no_feedback(tmp_path, retriever):
+    assert retriever.search("qqq", strands="lexical", pipeline="feedback:lexical=1") == []
+    with Retriever.create(tmp_path / "empty", dense=LetterDense(), learned=LengthSparse()) as made:
+        assert made.search("bee", pipeline="feedback:learned=1:lexical=1") == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("magic", "no step 'magic'; there are: feedback"),
+        ("feedback:depth=3", "the step 'feedback' has no option 'depth'; its options are: dense, documents"),
+        ("feedback:documents=two", "the step 'feedback' takes a whole number as documents, not 'two'"),
+        ("feedback:documents=0", "documents and terms of at least 1"),
+        ("feedback:dense=-1", "no negative weight"),
+        ("feedback:source=mine", "takes its documents from fused, own, both, not 'mine'"),
+        ([{"documents": 2}], "a step needs its name"),
+        ([3], "a step is a name, a mapping or a function; not 3"),
+    ],
+)
+def test_a_pipeline_that_cannot_be_read_says_why(retriever, steps, message):
+    with pytest.raises(QueryError, match=message):
+        retriever.search("bee", pipeline=steps)
+
+
+def test_the_same_pipeline_in_every_form(tmp_path):
+    from plait.retriever import read_pipeline
+
+    path = tmp_path / "p.toml"
+    path.write_text('[[step]]\nname = "feedback"\ndocuments = 3\ndense = 0.5\n')
+    texts = pipeline("feedback:documents=3:dense=0.5"), pipeline(read_pipeline(path))
+    assert {(each.name, each.reach) for each in texts} == {("feedback:documents=3:dense=0.5", 3)}
+    assert pipeline("none").name == pipeline([]).name == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step = 3", "expected a table"),
+        ('[[step]]\nname = "feedback"\n[other]\n', "expected a table"),
+        ("=", "is no TOML file"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_a_pipeline_file_that_cannot_be_read_says_why(tmp_path, text, message):
+    from plait.retriever import read_pipeline
+
+    path = tmp_path / "p.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(QueryError, match=message):
+        read_pipeline(path)
+
+
+def test_an_index_keeps_how_it_ranks(tmp_path, retriever):
+    assert retriever.info()["weights_from"] == "plait"
+    retriever.settle(
+        weights={"dense": 3.0, "lexical": 1.0}, fusion="convex:normalise=zscore", pipeline=["feedback:documents=1"]
+    )
+    retriever.commit()
+    for each in (retriever, Retriever.open(tmp_path / "i", dense=LetterDense(), learned=LengthSparse())):
+        info = each.info()
+        assert info["fusion"] == "convex:normalise=zscore"
+        assert info["weights"] == {"lexical": 1.0, "learned": 0.0, "dense": 3.0}
+        assert (info["weights_from"], info["pipeline"]) == ("the index", "feedback:documents=1")
+        answer = each.search("bee", 2)
+        assert (answer.weights_from, answer.pipeline) == ("the index", "feedback:documents=1")
+        given = each.search("bee", 2, weights={"lexical": 1.0}, pipeline="none")
+        assert (given.weights_from, given.pipeline) == ("this search", "none")
+        each.close()
+
+
+def test_settings_that_cannot_be_are_refused_and_nothing_changes(retriever):
+    for settings, message in [
+        ({"weight": {}}, "no setting 'weight'; there are: fusion, weights"),
+        ({"weights": {"dense": -1}}, "must be finite and not negative"),
+        ({"fusion": "magic"}, "no fusion 'magic'"),
+        ({"pipeline": "magic"}, "no step 'magic'"),
+        ({"pipeline": [lambda ranking: ranking]}, "an index keeps steps by name"),
+    ]:
+        with pytest.raises(QueryError, match=message):
+            retriever.settle(**settings)
+    assert retriever.info()["weights_from"] == "plait"
+
+
+def test_one_strand_alone_takes_no_step_unless_asked(retriever):
+    assert retriever.search("bee", strands="dense").pipeline == "none"
+    assert retriever.search("bee", weights={"dense": 1}).pipeline == "none"
+    assert retriever.search("bee").pipeline.startswith("feedback")
+    assert retriever.search("bee", strands="dense", pipeline="feedback").pipeline == "feedback"

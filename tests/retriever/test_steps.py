@@ -1,0 +1,160 @@
+"""What every step of the pipeline has in common: scores that are a matter of query and document, and honest errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plait.retriever import STEPS, Document, QueryError, Retriever
+
+WORDS = ["bee", "honey", "winter", "snow", "garden", "flower", "rain", "summer", "tree", "leaf", "river", "stone"]
+HOSTS = ["https://arxiv.org/abs/1", "http://www.example.org/a", "notes", "", None, 7]
+
+
+def by_vowels(query, texts):
+    """A small cross-encoder: vowels that a text has in common with the query."""
+    return [float(sum(text.count(letter) for letter in set(query) & set("aeiou"))) / 10 for text in texts]
+
+
+STEPS_TO_TRY = [
+    "collaborative:top=7",
+    "collaborative:strands=dense+learned:neighbours=2:top=9",
+    "mmr:top=8:trade=0.4",
+    "mmr:strands=lexical:top=6",
+    "clusters:top=12:clusters=3",
+    "boost:field=lang:equals=en:top=9",
+    "boost:field=year:top=9",
+    "recency:field=date:now=2026-01-01:top=9",
+    "host:field=url:top=9",
+    "fields:strategy=best:top=9",
+    "fields:strategy=cross:top=9",
+    "fields:strategy=most:top=9",
+    "fields:strategy=phrase:top=9",
+    "amplitude:weight=0.3",
+    "amplitude:weight=0.3:top=9",
+    {"step": "rerank", "model": by_vowels, "top": 9, "weight": 0.6},
+]
+
+
+def some_documents(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        Document(
+            id=f"d{i:03}",
+            title=" ".join(rng.choice(WORDS, rng.integers(0, 3))),
+            text=" ".join(rng.choice(WORDS, rng.integers(1, 12))),
+            metadata={
+                "lang": ["en", "de"][i % 2],
+                "year": [2000 + i, str(2000 + i), "unknown", None][i % 4],
+                "date": ["2024-05-06", "2025", 1.7e9, "soon", None][i % 5],
+                "url": HOSTS[i % len(HOSTS)],
+            },
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    from tests.conftest import LengthSparse, LetterDense
+
+    with Retriever.create(tmp_path_factory.mktemp("shared") / "i", dense=LetterDense(), learned=LengthSparse()) as made:
+        made.add(some_documents(300))
+        made.commit()
+        yield made
+
+
+@pytest.mark.parametrize("step", STEPS_TO_TRY, ids=str)
+@pytest.mark.parametrize("before", [[], ["feedback"]], ids=["alone", "after-feedback"])
+@settings(max_examples=4)
+@given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=4))
+def test_a_score_is_the_same_to_the_last_bit_for_every_k_and_depth(shared, step, before, words):
+    query, steps = " ".join(words), [*before, step]
+    whole = {hit.id: hit.score for hit in shared.search(query, 300, pipeline=steps, depth=300)}
+    for k in (1, 10, 100, 1000):
+        for depth in (1, 20, 200):
+            found = {hit.id: hit.score for hit in shared.search(query, k, pipeline=steps, depth=depth)}
+            assert found == {id: whole[id] for id in found}
+
+
+@pytest.mark.parametrize("step", STEPS_TO_TRY, ids=str)
+def test_who_is_not_looked_at_stays_below_in_the_old_order(shared, step):
+    before = [hit.id for hit in shared.search("honey in winter", 300, pipeline="none")]
+    after = [hit.id for hit in shared.search("honey in winter", 300, pipeline=[step])]
+    assert sorted(after) == sorted(before)
+    if "top" in str(step):
+        rest = after[12:]
+        assert [id for id in before if id in rest] == rest
+
+
+@pytest.mark.parametrize("step", STEPS_TO_TRY, ids=str)
+def test_no_candidate_and_one_candidate(tmp_path, small_encoders, step):
+    with Retriever.create(tmp_path / "i", **small_encoders) as r:
+        assert r.search("bee honey", pipeline=[step]) == []
+        r.add([Document(id="only", text="bee honey")])
+        r.commit()
+        assert [hit.id for hit in r.search("bee honey", pipeline=[step])] == ["only"]
+        assert [hit.id for hit in r.search("zzz", pipeline=[step])] == ["only"]
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS_TO_TRY if "dense" not in str(step)], ids=str)
+def test_an_index_without_a_dense_strand(tmp_path, step):
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add(some_documents(40))
+        r.commit()
+        if str(step).startswith("amplitude"):
+            with pytest.raises(QueryError, match="takes no part in this search: lexical"):
+                r.search("bee honey", pipeline=[step])
+            return
+        found = r.search("bee honey", 40, pipeline=[step])
+        assert {hit.id for hit in found} == {hit.id for hit in r.search("bee honey", 40, pipeline="none")}
+        assert all(np.isfinite(hit.score) for hit in found)
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        ("collaborative:top=0", "collaborative takes top of at least 1, not 0"),
+        ("collaborative:weight=-0.1", "collaborative takes weight from 0 to 1, not -0.1"),
+        ("collaborative:weight=nan", "takes a finite number as weight, not 'nan'"),
+        ("collaborative:power=-1", "collaborative takes power of at least 0, not -1.0"),
+        ("collaborative:neighbours=-1", "collaborative takes neighbours of at least 0, not -1"),
+        ("collaborative:strands=fuzzy", "no strand 'fuzzy'; there are: auto, lexical, learned, dense, and several"),
+        ("mmr:trade=1.5", "mmr takes trade from 0 to 1, not 1.5"),
+        ("mmr:top=0", "mmr takes top of at least 1, not 0"),
+        ("mmr:lambda=1", "the step 'mmr' has no option 'lambda'; its options are: strands, top, trade"),
+        ("clusters:clusters=0", "clusters takes clusters of at least 1, not 0"),
+        ("boost:weight=1", "boost needs the name of a metadata field: boost:field=NAME"),
+        ("boost:field=year:weight=-1", "boost takes weight of at least 0, not -1.0"),
+        ("boost:field=year:low=1:high=1", "boost takes a low and a high that differ, not 1 twice"),
+        ("recency:halflife=0", "recency takes halflife of at least 0.001, not 0.0"),
+        ("recency:now=yesterday", "takes an ISO 8601 date or seconds since 1970 as now, not 'yesterday'"),
+        ("host:top=0", "host takes top of at least 1, not 0"),
+        ({"step": "host", "hosts": {"a.org": 2}}, "host takes boosts from 0 to 1 as hosts, not 2 for 'a.org'"),
+        ({"step": "host", "hosts": {"a.org": 1}, "equals": "a.org"}, "host takes equals or hosts, not both"),
+        ("fields:strategy=fuzzy", "fields has the strategies best, cross, most, phrase, not 'fuzzy'"),
+        ("fields:title=-1", "fields takes title of at least 0, not -1.0"),
+        ("amplitude:weight=-1", "amplitude takes weight of at least 0, not -1.0"),
+        ("rerank", "rerank needs a model: rerank:model=FOLDER"),
+        ("rerank:model=x:weight=2", "rerank takes weight from 0 to 1, not 2.0"),
+        ("rerank:model=x:normalise=z", r"rerank brings scores to \[0, 1\] by sigmoid or minmax, not 'z'"),
+        ({"step": "rerank", "model": by_vowels, "max_length": 9}, "rerank takes max_length with the name of a model"),
+        ({"step": "rerank", "model": 3}, "the step 'rerank' takes a text or"),
+    ],
+    ids=str,
+)
+def test_a_step_that_cannot_be_taken_says_why(shared, step, text):
+    with pytest.raises(QueryError, match=text):
+        shared.search("bee", pipeline=[step])
+
+
+def test_every_step_is_tried_here():
+    names = {step["step"] if isinstance(step, dict) else step.partition(":")[0] for step in STEPS_TO_TRY}
+    assert set(STEPS) - {"feedback", "rescore"} <= names  # those move the query, or have tests of their own
+
+
+def test_a_strand_that_the_index_lacks_is_named(tmp_path):
+    message = "made without the strand 'dense'; it has: lexical"
+    with Retriever.create(tmp_path / "i", strands="lexical") as r, pytest.raises(QueryError, match=message):
+        r.search("bee", pipeline="mmr:strands=dense")
