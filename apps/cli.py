@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ..retriever import FUSIONS, IngestError, QueryError, Retriever
+from ..retriever import IngestError, QueryError, Retriever
 from ..retriever.strands import parse_strands
 from ..retriever.streams import open_stream, rejecter
 from . import console, searching
 from .endings import Commands, utf8_output
+from .eval_commands import eval_command, reproduce_command
 from .fields import check_declared, fields
 from .ingesting import Reading, ingest, reading
 from .options import (
@@ -26,22 +27,31 @@ from .options import (
     Exactness,
     FieldOption,
     FilterOption,
+    FusionOption,
     IndexArgument,
     JsonFlag,
     Language,
     LearnedModel,
+    MinProbability,
+    MinScore,
     MovedDense,
     MovedLearned,
     Overlap,
     PassagesOption,
     PathsArgument,
+    PipelineOption,
+    Prove,
     SkipBad,
     Strands,
     Weights,
     Words,
+    check_models,
     parsed_fields,
+    parsed_pipeline,
     parsed_weights,
+    pipeline_name,
 )
+from .tune_command import tune_command
 
 app = typer.Typer(
     cls=Commands,
@@ -51,8 +61,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Hybrid sparse and dense retrieval: index text, search it, measure it.",
 )
-
-FusionOption = Annotated[str | None, typer.Option("--fusion", help=f"How strands combine: {', '.join(FUSIONS)}.")]
 
 
 @app.command("index")
@@ -65,6 +73,7 @@ def index_command(
     language: Language = None,
     fusion: FusionOption = None,
     weights: Weights = None,
+    pipeline: PipelineOption = None,
     dense_index: DenseIndex = None,
     field: FieldOption = None,
     passages: PassagesOption = "auto",
@@ -81,11 +90,11 @@ def index_command(
     """
     options = {
         "strands": strands, "dense": dense, "learned": learned, "lexical": language,
-        "fusion": fusion, "weights": parsed_weights(weights), "dense_index": dense_index,
-        "fields": parsed_fields(field),
+        "fusion": fusion, "weights": parsed_weights(weights), "pipeline": pipeline_name(pipeline),
+        "dense_index": dense_index, "fields": parsed_fields(field),
     }  # fmt: skip
     chosen = {name: value for name, value in options.items() if value is not None}
-    _check_models(strands, chosen)
+    check_models(strands, chosen)
     given = reading(paths, passages=passages, words=words, overlap=overlap, skip_bad=skip_bad)
     _index(out, chosen, given, commit_every=commit_every, as_json=as_json)
 
@@ -178,14 +187,19 @@ def search_command(
     strands: Strands = None,
     fusion: FusionOption = None,
     weights: Weights = None,
+    pipeline: PipelineOption = None,
     depth: Depth = 200,
     filter: FilterOption = None,
     exactness: Exactness = 1.0,
+    prove: Prove = False,
+    min_score: MinScore = None,
+    min_probability: MinProbability = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show which terms matched and what they add.")] = False,
     queries: Annotated[
         Path | None, typer.Option("--queries", help="Many queries: .jsonl, .tsv or one a line; - reads stdin.")
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="With --queries: write the TREC run to this file.")] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="Append the query and its hits to this file.")] = None,
     skip_bad: SkipBad = False,
     dense: MovedDense = None,
     learned: MovedLearned = None,
@@ -194,10 +208,12 @@ def search_command(
     """Search an index: one query, or many from a file, written as a TREC run."""
     searching.check_options(query, queries, run, skip_bad=skip_bad, explain=explain, as_json=as_json)
     options: dict[str, Any] = {
-        "k": k, "strands": strands, "fusion": fusion, "weights": parsed_weights(weights), "depth": depth,
-        "filter": filter, "exactness": exactness,
+        "k": k, "strands": strands, "fusion": fusion, "weights": parsed_weights(weights),
+        "pipeline": parsed_pipeline(pipeline), "depth": depth, "filter": filter, "exactness": exactness, "prove": prove,
+        "min_score": min_score, "min_probability": min_probability,
     }  # fmt: skip
-    with closing(Retriever.open(index, dense=dense, learned=learned)) as retriever:
+    kept = searching.query_log(log, many=queries is not None, as_json=as_json)
+    with closing(Retriever.open(index, dense=dense, learned=learned, log=kept)) as retriever:
         if queries is None:
             searching.search_one(retriever, query or "", {**options, "explain": explain}, as_json=as_json)
             return
@@ -208,47 +224,9 @@ def search_command(
             searching.search_many(retriever, texts, options, run=run)
 
 
-@app.command("eval")
-def eval_command(
-    data: Annotated[Path, typer.Option("--data", help="A BEIR folder: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.")],
-    index: Annotated[
-        Path | None, typer.Option("--index", help="An index of the corpus; made there if missing.")
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help="Which qrels.")] = "test",
-    measures: Annotated[
-        str | None, typer.Option("--measures", help="As ir-measures spells them: 'nDCG@10 R@100'.")
-    ] = None,
-    run: Annotated[list[Path] | None, typer.Option("--run", help="Measure finished TREC run files instead.")] = None,
-    save_runs: Annotated[
-        Path | None, typer.Option("--save-runs", help="Write each system's run into a folder.")
-    ] = None,
-    card: Annotated[Path | None, typer.Option("--card", help="Write the run card (JSON) to a file.")] = None,
-    per_query: Annotated[bool, typer.Option("--per-query", help="Print every query's value too.")] = False,
-    skip_bad: SkipBad = False,
-    strands: Strands = None,
-    dense: DenseModel = None,
-    learned: LearnedModel = None,
-    language: Language = None,
-    fusion: FusionOption = None,
-    weights: Weights = None,
-    depth: Depth = 200,
-    as_json: JsonFlag = False,
-) -> None:
-    """Measure an index on a BEIR folder: every strand alone and all of them fused."""
-    from .evaluating import Request, evaluate
-
-    options = {
-        "strands": strands, "dense": dense, "learned": learned, "lexical": language,
-    }  # fmt: skip
-    made_with = {name: value for name, value in options.items() if value is not None}
-    _check_models(strands, made_with)
-    evaluate(
-        Request(
-            data=data, split=split, index=index, measures=measures, runs=tuple(run or ()), save_runs=save_runs,
-            card=card, per_query=per_query, made_with=made_with, strands=strands, fusion=fusion,
-            weights=parsed_weights(weights), depth=depth, skip_bad=skip_bad, as_json=as_json,
-        )
-    )  # fmt: skip
+app.command("eval")(eval_command)
+app.command("reproduce")(reproduce_command)
+app.command("tune")(tune_command)
 
 
 @app.command("train")
@@ -386,9 +364,11 @@ def _opened(out: Path, chosen: Mapping[str, Any]) -> Retriever:
     models = {name: chosen[name] for name in ("dense", "learned", "lexical") if name in chosen}
     retriever = Retriever.open(out, **models)
     facts = retriever.info()
-    fixed = ("fusion", "weights", "dense_index")
+    fixed = ("fusion", "weights", "pipeline", "dense_index")
     made = {"strands": ",".join(facts["strands"]), **{name: facts[name] for name in fixed}}
     asked = {name: chosen[name] for name in made if name in chosen}
+    if "weights" in asked:  # a strand that was given none has 0
+        asked["weights"] = {name: float(asked["weights"].get(name, 0)) for name in made["weights"]}
     if "strands" in asked:
         asked["strands"] = ",".join(parse_strands(asked["strands"]))
     if changed := {_flag(name): made[name] for name, value in asked.items() if value != made[name]}:
@@ -410,16 +390,6 @@ def _flag(name: str) -> str:
 
 def _as_option(value: str | Mapping[str, float]) -> str:
     return value if isinstance(value, str) else ",".join(f"{name}={weight:g}" for name, weight in value.items())
-
-
-def _check_models(strands: str | None, chosen: Mapping[str, Any]) -> None:
-    """Raises an error where a model is named for a strand that the index will not have."""
-    if strands is None:
-        return
-    for name in ("dense", "learned", "lexical"):
-        if chosen.get(name) is not None and name not in parse_strands(strands):
-            option = "language" if name == "lexical" else name
-            raise QueryError(f"--{option} is for the {name} strand, which --strands {strands} leaves out")
 
 
 def _lines(path: Path) -> list[str]:

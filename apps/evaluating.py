@@ -1,176 +1,222 @@
-"""`plait eval`: index a BEIR folder if need be, measure every strand and their fusion, print one table."""
+"""`plait eval`: index collections if need be, measure systems on them, compare, and print tables or a report."""
 
 from __future__ import annotations
 
 import json
-import re
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import eval as measuring
-from ..eval.report import per_query, summary
+from ..eval.dataset import sha256
+from ..eval.plans import unique
+from ..eval.report import curve, overview, per_query, significance, summary
 from ..retriever import QueryError, Retriever
 from ..retriever.search import check_fusion
 from ..retriever.strands import STRANDS, parse_strands
-from . import console
-from .ingesting import Skipped
-from .render import scores_table
-from .searching import answered
+from . import console, corpora
+from .render import scores_table, shift_lines
+from .searching import batches
 
-DEEP = 1000  # how many hits are asked for where no measure looks further down
-LOOKED_UP = 1000  # relevant documents that are looked for in an index, to see that it is one of this corpus
+COLLECTION = "{collection}"
+SHOWN = 3  # wins, and losses, that --per-query prints of each system
 
 
 @dataclass(frozen=True)
 class Request:
     """What `plait eval` was asked for."""
 
-    data: Path
-    split: str
-    index: Path | None
-    measures: str | None
-    runs: tuple[Path, ...]
-    save_runs: Path | None
-    card: Path | None
-    per_query: bool
-    made_with: Mapping[str, Any]
-    strands: str | None
-    fusion: str | None
-    weights: Mapping[str, float] | None
-    depth: int
-    skip_bad: bool
-    as_json: bool
+    data: tuple[str, ...]
+    split: str = "test"
+    index: Path | None = None
+    measures: str | None = None
+    runs: tuple[Path, ...] = ()
+    save_runs: Path | None = None
+    card: Path | None = None
+    report: Path | None = None
+    per_query: bool = False
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    strands: str | None = None
+    fusion: str | None = None
+    weights: Mapping[str, float] | None = None
+    depth: int = 200
+    systems: tuple[str, ...] = ()
+    systems_file: Path | None = None
+    defaults: bool = True
+    baseline: str | None = None
+    latency: int = 0
+    sizes: tuple[int, ...] = ()
+    distractors: Path | None = None
+    seed: int = 0
+    skip_bad: bool = False
+    as_json: bool = False
+
+    @property
+    def searches(self) -> bool:
+        """Whether anything is to be searched; finished runs alone need no index."""
+        return not self.runs or bool(self.searching)
+
+    @property
+    def searching(self) -> list[str]:
+        """The options given that mean a search."""
+        options = {
+            "--index": self.index, "--save-runs": self.save_runs, "--fusion": self.fusion, "--weights": self.weights,
+            "--strands": self.strands, "--dense": self.made_with.get("dense"),
+            "--learned": self.made_with.get("learned"), "--language": self.made_with.get("lexical"),
+            "--system": self.systems or None, "--systems": self.systems_file, "--latency": self.latency or None,
+            "--sizes": self.sizes or None, "--distractors": self.distractors,
+        }  # fmt: skip
+        return [name for name, value in options.items() if value is not None]
 
 
 def evaluate(request: Request) -> None:
     """Measures and prints."""
     _check(request)
     measures = measuring.parse_measures(measuring.DEFAULT_MEASURES if request.measures is None else request.measures)
-    dataset = measuring.load_beir(request.data, request.split, skip_bad=request.skip_bad)
-    if unasked := len(dataset.qrels) - len(dataset.queries):
-        console.note(f"{unasked:,} judged queries have no text; each counts as 0")
+    named = _named(request)
+    datasets = corpora.loaded(request.data, request.split, skip_bad=request.skip_bad)
+    names = _run_names(request.runs)
+    unique([*(plan.name for plan in named), *names])
+    files = [_run_files(request.runs, names, dataset, several=len(datasets) > 1) for dataset in datasets]
+    for path in (request.card, request.report):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(_collections(request, datasets, files, named)) as found:  # whatever happens, its index is closed
+        evaluation = measuring.evaluate_many(
+            found, measures=measures, baseline=request.baseline, latency=request.latency, sizes=request.sizes,
+            seed=request.seed, answer=answered, on_run=_saver(request.save_runs, several=len(datasets) > 1),
+        )  # fmt: skip
+    card = evaluation.to_json()
     if request.card is not None:
-        request.card.parent.mkdir(parents=True, exist_ok=True)
-    if request.runs:
-        names = _names(request.runs)
-        runs = {name: measuring.read_run(path) for name, path in zip(names, request.runs, strict=True)}
-        report = measuring.evaluate_runs(runs, dataset, measures=measures)
-    else:
-        with _retriever(request, dataset) as retriever:
-            report = _searched(retriever, dataset, measures, request)
-    if request.card is not None:
-        request.card.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+        request.card.write_text(json.dumps(card, indent=1, default=str) + "\n", encoding="utf-8")
         console.note(f"wrote {request.card}")
-    _print(report, request)
+    if request.report is not None:
+        from ..eval.page import html_report
+
+        request.report.write_text(html_report(evaluation), encoding="utf-8")
+        console.note(f"wrote {request.report}")
+    if request.as_json:
+        console.print_json(card)
+    else:
+        _print(evaluation, request)
+
+
+def answered(
+    retriever: Retriever, plan: measuring.Plan, queries: Mapping[str, str], k: int
+) -> dict[str, Mapping[str, float]]:
+    """Returns the run of many queries, with progress where it takes time."""
+    found: dict[str, Mapping[str, float]] = {}
+    for batch in batches(queries, f"searching, {plan.name}"):
+        found.update(plan.run(retriever, batch, k))
+    return found
 
 
 def _check(request: Request) -> None:
     """Raises an error for options that are wrong or would be ignored, before an hour of indexing."""
-    searching = {
-        "--index": request.index, "--save-runs": request.save_runs, "--fusion": request.fusion,
-        "--weights": request.weights, "--strands": request.strands, "--dense": request.made_with.get("dense"),
-        "--learned": request.made_with.get("learned"), "--language": request.made_with.get("lexical"),
-    }  # fmt: skip
-    if request.runs and (useless := [name for name, value in searching.items() if value is not None]):
-        raise QueryError(f"--run measures finished runs, without searching; {', '.join(useless)} would have no effect")
+    if not request.data:
+        raise QueryError("name one or more test collections, as: plait eval beir/scifact")
     strands = STRANDS if request.strands is None else parse_strands(request.strands)
     check_fusion(request.fusion or "convex", request.weights, strands)
     if request.depth < 1:
         raise QueryError(f"--depth is how many are wanted: a whole number of at least 1, not {request.depth}")
+    if request.latency < 0:
+        raise QueryError(f"--latency is how many queries are timed: a whole number, not {request.latency}")
+    if not request.defaults and request.searches and not (request.systems or request.systems_file):
+        raise QueryError("--no-defaults leaves nothing to measure; name a system with --system or --systems")
 
 
-def _names(runs: tuple[Path, ...]) -> list[str]:
+def _named(request: Request) -> list[measuring.Plan]:
+    """Returns the systems that the request names, those of the file first."""
+    named = [] if request.systems_file is None else list(measuring.read_plans(request.systems_file))
+    return [*named, *map(measuring.parse_plan, request.systems)]
+
+
+def _plans(
+    request: Request, named: Sequence[measuring.Plan], available: Sequence[str]
+) -> list[measuring.Plan]:  # fmt: skip
+    """Returns the systems to search with an index that has these strands."""
+    if not request.defaults:
+        return list(named)
+    strands = available if request.strands is None else parse_strands(request.strands, available)
+    chosen = {"fusion": request.fusion, "weights": request.weights}
+    fused = {name: value for name, value in chosen.items() if value is not None} | {"depth": request.depth}
+    return [*measuring.default_plans(strands, alone={"depth": request.depth}, fused=fused), *named]
+
+
+def _collections(
+    request: Request,
+    datasets: Sequence[measuring.Dataset],
+    files: Sequence[Mapping[str, Path]],
+    named: Sequence[measuring.Plan],
+) -> Generator[measuring.Collection, None, None]:
+    """Yields one collection after the other, its index open until the next is asked for."""
+    for dataset, paths in zip(datasets, files, strict=True):
+        runs = {name: measuring.read_run(path) for name, path in paths.items()}
+        about = {name: {"name": path.name, "sha256": sha256(path)} for name, path in paths.items()}
+        if not request.searches:
+            yield measuring.Collection(dataset, runs=runs, files=about)
+            continue
+        place = corpora.place_of(request.index, dataset, several=len(datasets) > 1)
+        wanted = corpora.Wanted(
+            place, dataset, request.made_with, skip_bad=request.skip_bad, distractors=request.distractors,
+            plans=lambda strands: _plans(request, named, strands),
+        )  # fmt: skip
+        with corpora.opened(wanted) as (retriever, settings):
+            plans = _plans(request, named, retriever.strands)
+            yield measuring.Collection(dataset, retriever, plans, runs, about, settings)
+
+
+def _run_names(runs: tuple[Path, ...]) -> list[str]:
     """Returns what to call run files: by their names, or by their paths where two have one name."""
     names = [path.name for path in runs]
     return names if len(set(names)) == len(names) else [str(path) for path in runs]
 
 
-def _searched(
-    retriever: Retriever, dataset: measuring.Dataset, measures: tuple[str, ...], request: Request
-) -> measuring.Report:
-    k = max([DEEP, *(int(cutoff) for name in measures for cutoff in re.findall(r"@(\d+)", name))])
-    strands = retriever.strands if request.strands is None else parse_strands(request.strands, retriever.strands)
-    info = retriever.info()
-    settings = {name: info[name] for name in ("fusion", "weights", "bm25", "documents")} | {"depth": request.depth}
-    settings |= {name: value for name, value in (("fusion", request.fusion), ("weights", request.weights)) if value}
-
-    def answer(queries: Mapping[str, str], used: Any) -> Any:
-        options: dict[str, Any] = {"fusion": request.fusion, "weights": request.weights}
-        if len(used) == 1:
-            options = {"weights": {used[0]: 1.0}}
-        label = used[0] if len(used) == 1 else "fused"
-        # One more than is measured: the document that is the query itself is dropped.
-        return answered(
-            retriever, queries, f"searching, {label}", {"k": k + 1, "strands": used, "depth": request.depth, **options}
-        )
-
-    return measuring.evaluate(
-        answer, dataset, strands=strands, measures=measures, encoders=info["encoders"], settings=settings,
-        on_run=_saver(request.save_runs),
-    )  # fmt: skip
+def _run_files(
+    runs: Sequence[Path], names: Sequence[str], dataset: measuring.Dataset, *, several: bool
+) -> dict[str, Path]:
+    """Returns the run files of a collection by name; they are read when its turn comes, and must be there now."""
+    found = {}
+    for name, path in zip(names, runs, strict=True):
+        if several and COLLECTION not in str(path):
+            raise QueryError(f"with several collections a run has a file for each: --run 'runs/{COLLECTION}/bm25.run'")
+        found[name] = Path(str(path).replace(COLLECTION, corpora.folder_name(dataset.name)))
+        if not found[name].is_file():
+            raise QueryError(f"{found[name]}: there is no such file; check the path")
+    return found
 
 
-def _saver(folder: Path | None) -> Any:
+def _saver(folder: Path | None, *, several: bool) -> Any:
     if folder is None:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    return lambda name, run: measuring.write_run(run, folder / f"{name}.run", tag=f"plait-{name}")
+
+    def save(collection: str, name: str, run: measuring.Run) -> None:
+        place = folder / corpora.folder_name(collection) if several else folder
+        place.mkdir(parents=True, exist_ok=True)
+        measuring.write_run(run, place / f"{name}.run", tag="-".join(["plait", *name.split()]))
+
+    return save
 
 
-@contextmanager
-def _retriever(request: Request, dataset: measuring.Dataset) -> Iterator[Retriever]:
-    """Opens the index that was named, or makes one: there, or in a temporary folder."""
-    with ExitStack() as stack:
-        if request.index is not None and (request.index / "plait.db").exists():
-            models = {name: value for name, value in request.made_with.items() if name != "strands"}
-            retriever = stack.enter_context(closing(Retriever.open(request.index, **models)))
-            if not len(retriever):  # made by an eval that was interrupted
-                _fill(retriever, dataset, skip_bad=request.skip_bad)
-            _check_corpus(retriever, dataset)
-            yield retriever
-            return
-        folder = request.index or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plait-eval-"))) / "index"
-        retriever = stack.enter_context(closing(Retriever.create(folder, **request.made_with)))
-        _fill(retriever, dataset, skip_bad=request.skip_bad)
-        _check_corpus(retriever, dataset)
-        yield retriever
-
-
-def _check_corpus(retriever: Retriever, dataset: measuring.Dataset) -> None:
-    """Says so where relevant documents are not in the index: it may be of another corpus, or of passages."""
-    relevant = {id: None for judged in dataset.qrels.values() for id, relevance in judged.items() if relevance > 0}
-    looked_up = list(relevant)[:LOOKED_UP]
-    if missing := sum(id not in retriever for id in looked_up):
-        of = f"{missing:,} of {len(looked_up):,} relevant documents"
-        console.note(f"{of} are not in the index; scores are low if it is not an index of {dataset.corpus}")
-
-
-def _fill(retriever: Retriever, dataset: measuring.Dataset, *, skip_bad: bool) -> None:
-    from ..retriever import read_documents
-    from ..retriever.sources import total_bytes
-
-    meter = console.Meter(f"indexing {dataset.name}", total_bytes([dataset.corpus]))
-    try:
-        documents = read_documents(
-            [dataset.corpus], skip_bad=skip_bad, on_bad=Skipped(), on_bytes=meter.bytes_read, passages="never"
-        )
-        retriever.add(documents, on_progress=meter.documents_done)
-    finally:
-        meter.close()
-    retriever.commit()
-
-
-def _print(report: measuring.Report, request: Request) -> None:
-    if request.as_json:
-        console.print_json(report.to_json())
-        return
-    about = report.dataset
-    title = f"{about['name']} {about['split']}, {about['queries']} queries"
-    console.print_table(scores_table(*summary(report), title=title))
-    if request.per_query:
-        for measure in report.measures:
-            console.print_table(scores_table(*per_query(report, measure), title=measure))
+def _print(evaluation: measuring.Evaluation, request: Request) -> None:
+    for report in evaluation.reports:
+        about = report.dataset
+        size = f", index {report.index['bytes'] / 1e6:,.1f} MB" if "bytes" in report.index else ""
+        title = f"{about['name']} {about['split']}, {about['queries']} queries{size}"
+        console.print_table(scores_table(*summary(report), title=title))
+        if request.per_query:
+            for measure in report.measures:
+                console.print_table(scores_table(*per_query(report, measure), title=measure))
+            for line in shift_lines(evaluation.shifts[report.name], evaluation.baseline, report.measures[0], SHOWN):
+                console.out.print(line, soft_wrap=True)
+        if report.name in evaluation.curves:
+            found = evaluation.curves[report.name]
+            console.out.print(f"{evaluation.measures[0]} by corpus size; {found.judged:,} judged documents are in each")
+            console.print_table(scores_table(*curve(evaluation, report.name)))
+    if len(evaluation.reports) > 1:
+        console.print_table(scores_table(*overview(evaluation), title=f"{evaluation.measures[0]} by collection"))
+    if evaluation.compared.comparisons:
+        title = f"{evaluation.measures[0]} against {evaluation.baseline}"
+        console.print_table(scores_table(*significance(evaluation, evaluation.measures[0]), title=title))

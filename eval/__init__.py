@@ -1,29 +1,69 @@
-"""Evaluation: BEIR folders, TREC runs and qrels, trec_eval's measures, reports and run cards."""
+"""Evaluation: test collections, runs and qrels, trec_eval's measures, tests of significance, reports, run cards."""
 
-from .beir import Dataset, load_beir
+from .beir import load_beir
+from .card import Reproduction, compare_cards, read_card
+from .comparing import Compared, Comparison, compare
 from .contract import EvalError, Qrels, Run, Searcher
+from .costs import Cost, Latency, measure_latency, strand_costs
+from .dataset import Dataset
 from .evaluate import Report, System, evaluate, evaluate_runs
+from .judged import Judged, judge
+from .loading import load_dataset
+from .many import Collection, Evaluation, evaluate_many
 from .measures import DEFAULT_MEASURES, Scores, parse_measures, score_run
+from .moves import Moved, Shift, shifts
+from .plans import Plan, default_plans, parse_plan, read_plans
 from .runs import read_qrels, read_run, run_lines, write_qrels, write_run
+from .sizes import SizeCurve, size_curve
+from .trec import load_trec
+from .tuning import Tuned, tune
 
 __all__ = [
     "DEFAULT_MEASURES",
+    "Collection",
+    "Compared",
+    "Comparison",
+    "Cost",
     "Dataset",
     "EvalError",
+    "Evaluation",
+    "Judged",
+    "Latency",
+    "Moved",
+    "Plan",
     "Qrels",
     "Report",
+    "Reproduction",
     "Run",
     "Scores",
     "Searcher",
+    "Shift",
+    "SizeCurve",
     "System",
+    "Tuned",
+    "compare",
+    "compare_cards",
+    "default_plans",
     "evaluate",
+    "evaluate_many",
     "evaluate_runs",
+    "judge",
     "load_beir",
+    "load_dataset",
+    "load_trec",
+    "measure_latency",
     "parse_measures",
+    "parse_plan",
+    "read_card",
+    "read_plans",
     "read_qrels",
     "read_run",
     "run_lines",
     "score_run",
+    "shifts",
+    "size_curve",
+    "strand_costs",
+    "tune",
     "write_qrels",
     "write_run",
 ]

@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..retriever.documents import Document, IngestError
-from ..retriever.ingest import read_documents
+from ..retriever.documents import IngestError
 from ..retriever.queries import read_queries
 from ..retriever.streams import OPENERS
 from .contract import EvalError, Qrels
+from .dataset import Dataset
 from .runs import read_qrels
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A test collection: the judged queries of one split, their judgements, and where the documents are.
-
-    Attributes:
-        name: the folder's name.
-        split: which judgements: "test", "dev", "train".
-        corpus: the file of documents.
-        queries: text by query id, of the queries that have judgements.
-        qrels: relevance by query id and document id.
-        files: the files it was read from: "corpus", "queries" and "qrels".
-    """
-
-    name: str
-    split: str
-    corpus: Path
-    queries: Mapping[str, str]
-    qrels: Qrels
-    files: Mapping[str, Path] = field(default_factory=dict)
-
-    def documents(self) -> Iterator[Document]:
-        """Returns an iterator over the documents, whole: judgements are of documents, not of passages."""
-        return read_documents(self.corpus, passages="never")
-
-    @cached_property
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of each file, as stored, by its part."""
-        return {part: _sha256(path) for part, path in self.files.items()}
 
 
 def load_beir(folder: str | Path, split: str = "test", *, skip_bad: bool = False) -> Dataset:
@@ -62,9 +29,7 @@ def load_beir(folder: str | Path, split: str = "test", *, skip_bad: bool = False
         raise EvalError(f"{folder}: there is no such folder; expected one with corpus.jsonl, queries.jsonl and qrels/")
     corpus, queries, judgements = _files(folder, split)
     qrels = read_qrels(judgements)
-    texts, problem = _texts(queries, judgements, qrels)
-    if problem and not skip_bad:
-        raise EvalError(problem)
+    texts = judged_texts(queries, judgements, qrels, read_queries, skip_bad=skip_bad)
     files = {"corpus": corpus, "queries": queries, "qrels": judgements}
     return Dataset(folder.resolve().name, split, corpus, texts, qrels, files)
 
@@ -84,19 +49,32 @@ def _existing(folder: Path, name: str) -> Path | None:
     return next((path for suffix in ("", *OPENERS) if (path := folder / f"{name}{suffix}").is_file()), None)
 
 
-def _texts(path: Path, judgements: Path, qrels: Qrels) -> tuple[dict[str, str], str]:
-    """Returns the texts of the judged queries, and what is wrong where some have none.
+def judged_texts(
+    path: Path, judgements: Path, qrels: Qrels, read: Callable[..., Iterable[tuple[str, str]]], *, skip_bad: bool
+) -> dict[str, str]:
+    """Returns the texts of the judged queries.
 
-    A broken line matters only then: many collections hold lines that no judgement needs.
+    A broken line matters only where it leaves one without: many collections hold lines that no judgement needs.
+
+    Args:
+        path: the file of queries.
+        judgements: the file of the judgements, for the message.
+        qrels: what it holds.
+        read: reads the file, as `read_queries` does.
+        skip_bad: judged queries without a text are left out.
+
+    Raises:
+        EvalError: a file without queries, or a judged query without a text.
     """
     broken: list[IngestError] = []
     try:
-        texts = dict(read_queries(path, skip_bad=True, on_bad=broken.append))
+        texts = dict(read(path, skip_bad=True, on_bad=broken.append))
     except IngestError as error:
         raise EvalError(str(broken[0] if broken else error)) from None
     missing = [query for query in qrels if query not in texts]
-    problem = _missing(path, judgements, missing, broken) if missing else ""
-    return {query: texts[query] for query in qrels if query in texts}, problem
+    if missing and not skip_bad:
+        raise EvalError(_missing(path, judgements, missing, broken))
+    return {query: texts[query] for query in qrels if query in texts}
 
 
 def _missing(path: Path, judgements: Path, missing: list[str], broken: list[IngestError]) -> str:
@@ -106,11 +84,3 @@ def _missing(path: Path, judgements: Path, missing: list[str], broken: list[Inge
         f"{judgements}: judged queries without a text in {path}: {len(missing)}, namely {shown}{also}; add their "
         "texts, or skip bad input to count them as 0"
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

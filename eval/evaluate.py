@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -11,12 +12,15 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
-from .beir import Dataset
-from .contract import EvalError, Qrels, Run, Searcher
+from .contract import Qrels, Run, Searcher
+from .costs import Cost, Latency
+from .dataset import Dataset
 from .measures import DEFAULT_MEASURES, Scores, parse_measures, score_run
+from .moves import Places, places_of
+from .plans import default_plans
 
-FUSED = "fused"
-CARD_VERSION = 1
+TIES = "score descending, then document id descending"
+PACKAGES = ("plait", "ir-measures", "pytrec-eval-terrier", "numpy", "scipy", "faiss-cpu", "onnxruntime", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -28,17 +32,49 @@ class System:
         scores: means and per-query values.
         unanswered: judged queries without a hit; each counts as 0.
         seconds: wall time of the whole batch, query encoding included; None for a run file.
+        options: keyword arguments of `Retriever.run`; None where it is not known how the run came about.
+        file: name and SHA-256 of the run file; None of a search.
+        latency: of single queries; None where it was not measured.
+        cost: of the sparse strands it searches; None where there is none, or it was not counted.
+        places: ranks by query and document: the first ten, and those of all relevant documents.
     """
 
     name: str
     scores: Scores
     unanswered: int = 0
     seconds: float | None = None
+    options: Mapping[str, Any] | None = None
+    file: Mapping[str, str] | None = None
+    latency: Latency | None = None
+    cost: Cost | None = None
+    places: Places = field(default_factory=dict, repr=False, compare=False)
+
+    def averages(self, measure: str) -> bool:
+        """Returns whether a measure's value for all queries is their mean; of measures that count, it is their sum."""
+        values = self.scores.per_query[measure].values()
+        return math.isclose(self.scores.means[measure], sum(values) / max(len(values), 1), abs_tol=1e-9)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the system's part of a run card; what is not known is left out."""
+        more = {
+            "options": None if self.options is None else dict(self.options),
+            "file": self.file,
+            "latency": self.latency and self.latency.to_json(),
+            "cost": self.cost and self.cost.to_json(),
+        }
+        return {
+            "name": self.name,
+            "means": self.scores.means,
+            "unanswered": self.unanswered,
+            "seconds": self.seconds,
+            **{name: value for name, value in more.items() if value is not None},
+            "per_query": self.scores.per_query,
+        }
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured, of which systems, on what.
+    """What was measured on one collection, of which systems.
 
     Attributes:
         dataset: name, split, number of judged queries, checksums.
@@ -46,6 +82,7 @@ class Report:
         systems: in the order in which they were asked for.
         encoders: identity by strand, as plain JSON values.
         settings: whatever else moves a score: depth, weights, pruning.
+        index: documents and bytes, where an index was searched.
     """
 
     dataset: Mapping[str, Any]
@@ -53,22 +90,44 @@ class Report:
     systems: tuple[System, ...]
     encoders: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    index: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The collection's name; "" of bare qrels."""
+        return self.dataset.get("name", "")
 
     def __getitem__(self, name: str) -> System:
-        """Returns a system by name."""
-        return next(system for system in self.systems if system.name == name)
+        """Returns a system by name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for system in self.systems:
+            if system.name == name:
+                return system
+        raise KeyError(name)
+
+    def __contains__(self, name: str) -> bool:
+        return any(system.name == name for system in self.systems)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the run card: everything that moves a score, and every value, as plain JSON values."""
+        """Returns everything that moves a score, and every value, as plain JSON values."""
         return {
-            "card": CARD_VERSION,
-            "dataset": dict(self.dataset),
             "measures": list(self.measures),
-            "ties": "score descending, then document id descending",
+            "ties": TIES,
+            "environment": environment(),
+            **self.part(),
+        }
+
+    def part(self) -> dict[str, Any]:
+        """Returns the collection's part of a run card: what other collections do not share."""
+        return {
+            "dataset": dict(self.dataset),
             "encoders": dict(self.encoders),
             "settings": dict(self.settings),
-            "environment": environment(),
-            "systems": [_system_card(system) for system in self.systems],
+            "index": dict(self.index),
+            "systems": [system.to_json() for system in self.systems],
         }
 
 
@@ -99,14 +158,14 @@ def evaluate(
     """
     wanted = parse_measures(measures)
     systems = []
-    for name, used in _systems(strands).items():
+    for plan in default_plans(strands):
         began = time.perf_counter()
-        run = searcher(dataset.queries, used)
+        run = searcher(dataset.queries, tuple(plan.options["strands"]))
         seconds = time.perf_counter() - began
         if on_run is not None:
-            on_run(name, run)
-        systems.append(_system(name, run, dataset.qrels, wanted, seconds))
-    return Report(_about(dataset), wanted, tuple(systems), encoders or {}, settings or {})
+            on_run(plan.name, run)
+        systems.append(scored(plan.name, run, dataset.qrels, wanted, seconds=seconds))
+    return Report(about(dataset), wanted, tuple(systems), encoders or {}, settings or {})
 
 
 def evaluate_runs(
@@ -118,15 +177,14 @@ def evaluate_runs(
     """Returns what finished runs score, without searching; qrels are enough for it."""
     wanted = parse_measures(measures)
     qrels = dataset.qrels if isinstance(dataset, Dataset) else dataset
-    about = _about(dataset) if isinstance(dataset, Dataset) else {"queries": len(qrels)}
-    return Report(about, wanted, tuple(_system(name, run, qrels, wanted) for name, run in runs.items()))
+    facts = about(dataset) if isinstance(dataset, Dataset) else {"queries": len(qrels)}
+    return Report(facts, wanted, tuple(scored(name, run, qrels, wanted) for name, run in runs.items()))
 
 
 def environment() -> dict[str, Any]:
     """Returns the versions and the hardware that a run card names."""
     return {
-        "plait": metadata.version("plait"),
-        "ir-measures": metadata.version("ir-measures"),
+        **{name: version for name in PACKAGES if (version := _version(name))},
         "python": platform.python_version(),
         "implementation": sys.implementation.name,
         "platform": platform.platform(),
@@ -135,20 +193,14 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _systems(strands: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Returns the strands of each system: every strand alone, then all together."""
-    if not strands or len(set(strands)) < len(strands):
-        raise EvalError(f"strands is {list(strands)}; expected one or more, each once")
-    alone = {name: (name,) for name in strands}
-    return {**alone, FUSED: tuple(strands)} if len(strands) > 1 else alone
-
-
-def _system(name: str, run: Run, qrels: Qrels, measures: Sequence[str], seconds: float | None = None) -> System:
+def scored(name: str, run: Run, qrels: Qrels, measures: Sequence[str], **facts: Any) -> System:
+    """Returns a system with the scores of its run; `facts` are attributes of `System` that no run tells."""
     unanswered = sum(1 for query in qrels if not run.get(query))
-    return System(name, score_run(run, qrels, measures), unanswered, seconds)
+    return System(name, score_run(run, qrels, measures), unanswered, places=places_of(run, qrels), **facts)
 
 
-def _about(dataset: Dataset) -> dict[str, Any]:
+def about(dataset: Dataset) -> dict[str, Any]:
+    """Returns what a report tells of a collection."""
     return {
         "name": dataset.name,
         "split": dataset.split,
@@ -158,11 +210,8 @@ def _about(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _system_card(system: System) -> dict[str, Any]:
-    return {
-        "name": system.name,
-        "means": system.scores.means,
-        "unanswered": system.unanswered,
-        "seconds": system.seconds,
-        "per_query": system.scores.per_query,
-    }
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

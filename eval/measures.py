@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,11 @@ def parse_measures(names: Iterable[str] | str = DEFAULT_MEASURES) -> tuple[str, 
 def score_run(run: Run, qrels: Qrels, measures: Iterable[str] | str = DEFAULT_MEASURES) -> Scores:
     """Returns the measures of a run, over every query that has judgements and no other.
 
-    A query without hits counts as 0. A document whose id is the query's own is dropped before ranking, as BEIR does.
+    A query without hits counts as 0; a document without a judgement, or with one of 0 or less, is not relevant. A
+    document whose id is the query's own is dropped before ranking, as BEIR does.
+
+    Raises:
+        EvalError: no judged query, a measure that is not known, or a score that is NaN.
     """
     wanted = {name: _parse(name) for name in parse_measures(measures)}
     if not qrels:
@@ -79,6 +83,8 @@ def _ranks(run: Run, qrels: Qrels) -> dict[str, dict[str, float]]:
     ranks: dict[str, dict[str, float]] = {}
     for query in qrels:
         hits = without_self(query, ranked(run.get(query, {})))
+        if bad := [document for document, score in hits if score != score]:  # only NaN is not itself
+            raise EvalError(f"document {bad[0]!r} has no number for a score in query {query!r}; expected one")
         if hits:
             ranks[query] = {document: float(len(hits) - place) for place, (document, _score) in enumerate(hits)}
     return ranks
@@ -87,11 +93,20 @@ def _ranks(run: Run, qrels: Qrels) -> dict[str, dict[str, float]]:
 def _calculate(wanted: dict[str, Measure], qrels: Qrels, ranks: dict[str, dict[str, float]]) -> list[Any]:
     import ir_measures
 
-    judged = {query: dict(judgements) for query, judgements in qrels.items()}
+    judged = {query: _safe(judgements) for query, judgements in qrels.items()}
     try:
         return list(ir_measures.iter_calc(list(wanted.values()), judged, ranks)) if ranks else []
     except (ValueError, RuntimeError, OSError) as error:
         raise EvalError(f"cannot compute {', '.join(wanted)}: {error}") from error
+
+
+def _safe(judgements: Mapping[str, int]) -> dict[str, int]:
+    """Returns judgements that trec_eval can count: of a query with negative ones alone it writes past an array's end.
+
+    Nothing is relevant there either way, so zeros in their place give the same values.
+    """
+    crashes = bool(judgements) and max(judgements.values()) < 0
+    return dict.fromkeys(judgements, 0) if crashes else dict(judgements)
 
 
 def _mean(measure: Measure, values: Iterable[float]) -> float:

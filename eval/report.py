@@ -1,10 +1,14 @@
-"""A report as rows of text, for whatever draws tables."""
+"""What was measured, as rows of text, for whatever draws tables."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .evaluate import Report, System
+from .many import Evaluation
+
+MEAN = "mean"
 
 
 class Table(NamedTuple):
@@ -14,11 +18,76 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, ...], ...]
 
 
+# What a system costs: column -> how a cell is filled; a column in which no system has a value is left out.
+COSTS: dict[str, Callable[[Report, System], str]] = {
+    "ms/query": lambda report, system: "" if system.latency else _milliseconds(report, system),
+    "p50 ms": lambda _, system: f"{system.latency.p50:.2f}" if system.latency else "",
+    "p95 ms": lambda _, system: f"{system.latency.p95:.2f}" if system.latency else "",
+    "terms/doc": lambda _, system: f"{system.cost.document_terms:.1f}" if system.cost else "",
+    "terms/query": lambda _, system: f"{system.cost.query_terms:.1f}" if system.cost else "",
+    "FLOPS": lambda _, system: f"{system.cost.flops:.3f}" if system.cost else "",
+}
+
+
 def summary(report: Report) -> Table:
-    """Returns one row a system: its means to four digits, and milliseconds a query where it was searched."""
-    timed = any(system.seconds is not None for system in report.systems)
-    columns = ("system", *report.measures, *(("ms/query",) if timed else ()))
-    return Table(columns, tuple(_row(report, system, timed=timed) for system in report.systems))
+    """Returns one row a system: its means to four digits, and what it costs as far as that is known."""
+    cells = {name: [cell(report, system) for system in report.systems] for name, cell in COSTS.items()}
+    known = {name: column for name, column in cells.items() if any(column)}
+    rows = (
+        (system.name, *_means(report, system), *(column[i] for column in known.values()))
+        for i, system in enumerate(report.systems)
+    )
+    return Table(("system", *report.measures, *known), tuple(rows))
+
+
+def overview(evaluation: Evaluation, measure: str | None = None) -> Table:
+    """Returns one row a system: its mean on each collection by one measure, the first unless said, and over all."""
+    name = evaluation.measures[0] if measure is None else measure
+    systems = list(dict.fromkeys(system.name for report in evaluation.reports for system in report.systems))
+    means = evaluation.means
+    rows = (
+        (
+            system,
+            *(f"{r[system].scores.means[name]:.4f}" if system in r else "" for r in evaluation.reports),
+            f"{means[system][name]:.4f}" if system in means else "",
+        )
+        for system in systems
+    )
+    return Table(("system", *(report.name for report in evaluation.reports), MEAN), tuple(rows))
+
+
+def significance(evaluation: Evaluation, measure: str | None = None) -> Table:
+    """Returns one row a comparison with the baseline, by one measure, or by all."""
+    compared = [each for each in evaluation.compared.comparisons if measure in (None, each.measure)]
+    columns = (
+        "collection", "system", "measure", "difference", "95 % interval", "p", "p Holm", "p t test", "wins/ties/losses",
+    )  # fmt: skip
+    rows = (
+        (
+            each.collection or f"{len(evaluation.reports)} means",
+            each.system,
+            each.measure,
+            f"{each.difference:+.4f}",
+            "" if each.interval is None else f"{each.interval[0]:+.4f} .. {each.interval[1]:+.4f}",
+            probability(each.randomisation),
+            "" if each.holm is None else probability(each.holm),
+            "" if each.t_test is None else probability(each.t_test),
+            f"{each.wins}/{each.ties}/{each.losses}",
+        )
+        for each in compared
+    )
+    return Table(columns, tuple(rows))
+
+
+def curve(evaluation: Evaluation, collection: str, measure: str | None = None) -> Table:
+    """Returns one row a corpus size: each strand's mean by one measure, the first unless said."""
+    name = evaluation.measures[0] if measure is None else measure
+    found = evaluation.curves[collection]
+    rows = (
+        (f"{size:,}", *(f"{means[name][i]:.4f}" for means in found.means.values()))
+        for i, size in enumerate(found.sizes)
+    )
+    return Table(("documents", *found.means), tuple(rows))
 
 
 def per_query(report: Report, measure: str | None = None) -> Table:
@@ -36,9 +105,13 @@ def markdown(table: Table) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _row(report: Report, system: System, *, timed: bool) -> tuple[str, ...]:
-    means = (f"{system.scores.means[measure]:.4f}" for measure in report.measures)
-    return (system.name, *means, *((_milliseconds(report, system),) if timed else ()))
+def probability(p: float) -> str:
+    """Returns a p-value as people read it."""
+    return f"{p:.4f}" if p >= 0.0001 else f"{p:.0e}"
+
+
+def _means(report: Report, system: System) -> tuple[str, ...]:
+    return tuple(f"{system.scores.means[measure]:.4f}" for measure in report.measures)
 
 
 def _milliseconds(report: Report, system: System) -> str:

@@ -12,9 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plait.eval import DEFAULT_MEASURES, EvalError, parse_measures, score_run
 
-TREC = {"nDCG@10": "ndcg_cut_10", "R@100": "recall_100", "AP@100": "map_cut_100", "P@5": "P_5", "RR": "recip_rank"}
-DOCUMENTS = st.sampled_from([f"d{i}" for i in range(15)])
-SCORES = st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0])
+TREC = {
+    "nDCG@10": "ndcg_cut_10", "nDCG@3": "ndcg_cut_3", "nDCG": "ndcg", "R@100": "recall_100", "R@5": "recall_5",
+    "AP@100": "map_cut_100", "AP": "map", "P@5": "P_5", "RR": "recip_rank", "Rprec": "Rprec", "Bpref": "bpref",
+    "Success@1": "success_1", "NumRet": "num_ret",
+}  # fmt: skip
+DOCUMENTS = st.sampled_from([*(f"d{i}" for i in range(12)), "D1", "é", "10", "9", "\U0001f40d"])
+SCORES = st.sampled_from([-1.5, 0.0, 0.25, 0.5, 0.5, 1.0, 3.0])  # few values: most rankings hold ties
+RELEVANCE = st.integers(-2, 3)
 
 
 def test_numbers_worked_out_by_hand():
@@ -34,18 +39,95 @@ def test_numbers_worked_out_by_hand():
 
 
 @given(
-    run=st.dictionaries(st.sampled_from("abc"), st.dictionaries(DOCUMENTS, SCORES, min_size=1), max_size=3),
+    run=st.dictionaries(st.sampled_from("abcz"), st.dictionaries(DOCUMENTS, SCORES, max_size=15), max_size=4),
     qrels=st.dictionaries(
-        st.sampled_from("abc"), st.dictionaries(DOCUMENTS, st.integers(0, 3), min_size=1), min_size=1, max_size=3
+        st.sampled_from("abc"), st.dictionaries(DOCUMENTS, RELEVANCE, min_size=1), min_size=1, max_size=3
     ),
 )
-def test_every_run_scores_as_pytrec_eval_scores_it(run, qrels):
-    expected = pytrec_eval.RelevanceEvaluator(qrels, set(TREC.values())).evaluate(run)
+def test_every_run_scores_as_trec_eval_scores_it(run, qrels):
+    """Ties, unjudged and unknown documents, queries without hits, unjudged queries, graded and negative relevance."""
+    asked = {query: hits for query, hits in run.items() if hits}
+    # trec_eval corrupts its memory over a query whose judgements are all negative; zeros are as little relevant.
+    safe = {q: judged if max(judged.values()) >= 0 else dict.fromkeys(judged, 0) for q, judged in qrels.items()}
+    expected = pytrec_eval.RelevanceEvaluator(safe, set(TREC.values())).evaluate(asked)
     scores = score_run(run, qrels, TREC)
     for name, trec in TREC.items():
         values = {query: expected.get(query, {}).get(trec, 0.0) for query in qrels}
-        assert scores.per_query[name] == pytest.approx(values)
-        assert scores.means[name] == pytest.approx(sum(values.values()) / len(qrels))
+        assert scores.per_query[name] == pytest.approx(values, abs=0.5e-4), name
+        mean = sum(values.values()) / (1 if name == "NumRet" else len(qrels))
+        assert scores.means[name] == pytest.approx(mean, abs=0.5e-4), name
+
+
+def test_reciprocal_rank_looks_no_further_than_its_cutoff():
+    run = {"q": {f"d{i:02}": -float(i) for i in range(20)}}
+    for rank in (1, 3, 10, 11):
+        scores = score_run(run, {"q": {f"d{rank - 1:02}": 1}}, "RR RR@10")
+        assert scores.means == pytest.approx({"RR": 1 / rank, "RR@10": 1 / rank if rank <= 10 else 0.0})
+
+
+def test_ties_are_broken_by_id_descending():
+    run = {"q": {"a": 1.0, "b": 1.0, "c": 1.0}}
+    for document, rank in (("c", 1), ("b", 2), ("a", 3)):
+        assert score_run(run, {"q": {document: 1}}, "RR").means["RR"] == pytest.approx(1 / rank)
+
+
+def test_unjudged_documents_are_not_relevant_and_judged_zero_neither():
+    qrels = {"q": {"a": 1, "b": 0, "c": -1}}
+    scores = score_run({"q": {"x": 5.0, "b": 4.0, "c": 3.0, "a": 2.0}}, qrels, "nDCG@10 AP@100 P@4 R@3 R@4 Judged@4")
+    assert scores.means == pytest.approx(
+        {"nDCG@10": 1 / math.log2(5), "AP@100": 1 / 4, "P@4": 1 / 4, "R@3": 0.0, "R@4": 1.0, "Judged@4": 3 / 4}
+    )
+
+
+def test_negative_relevance_gains_nothing_and_costs_nothing():
+    qrels = {"q": {"spam": -2, "good": 2, "fair": 1}}
+    for spam in (9.0, 0.1):
+        hits = {"spam": spam, "good": 2.0, "fair": 1.0}
+        expected = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut_10", "map_cut_100"}).evaluate({"q": hits})["q"]
+        first = 2 if spam > 2 else 1
+        ideal = 2 / math.log2(2) + 1 / math.log2(3)
+        gain = 2 / math.log2(1 + first) + 1 / math.log2(2 + first)
+        scores = score_run({"q": hits}, qrels, "nDCG@10 AP@100").means
+        assert scores["nDCG@10"] == pytest.approx(gain / ideal) == expected["ndcg_cut_10"]
+        assert scores["AP@100"] == pytest.approx(expected["map_cut_100"])
+
+
+def test_relevance_levels_are_gains_and_a_measure_may_ask_for_more():
+    qrels = {"q": {"a": 1, "b": 3, "c": 2}}
+    scores = score_run({"q": {"a": 3.0, "b": 2.0, "c": 1.0}}, qrels, "nDCG@3 AP(rel=2) P(rel=3)@3 RR(rel=2)")
+    ideal = 3 / math.log2(2) + 2 / math.log2(3) + 1 / math.log2(4)
+    assert scores.means == pytest.approx(
+        {
+            "nDCG@3": (1 / math.log2(2) + 3 / math.log2(3) + 2 / math.log2(4)) / ideal,
+            "AP(rel=2)": (1 / 2 + 2 / 3) / 2,
+            "P(rel=3)@3": 1 / 3,
+            "RR(rel=2)": 1 / 2,
+        }
+    )
+
+
+def test_queries_without_any_relevant_document_score_0():
+    scores = score_run({"q": {"a": 1.0}}, {"q": {"a": 0, "b": -1}}, "nDCG@10 AP@100 R@100 RR@10")
+    assert set(scores.means.values()) == {0.0}
+
+
+def test_negative_judgements_alone_do_not_crash_trec_eval():
+    """It writes before the beginning of an array then; a process of its own shows whether that still matters."""
+    code = (
+        "from plait.eval import score_run;"
+        "hits = {f'd{i}': float(i) for i in range(12)};"
+        "print([score_run({'q': hits}, {'q': {f'd{i}': -1 - i % 3 for i in range(n)}}, 'nDCG@10 AP Judged@12').means"
+        " for n in range(1, 12) for _ in range(200)][-1])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=100)
+    assert (said.returncode, said.stdout) == (0, f"{ {'nDCG@10': 0.0, 'AP': 0.0, 'Judged@12': 11 / 12} }\n")
+
+
+def test_scores_beyond_numbers():
+    hits = {"a": float("inf"), "b": 1e300, "c": -float("inf")}
+    assert score_run({"q": hits}, {"q": {"c": 1}}, "RR").means == {"RR": pytest.approx(1 / 3)}
+    with pytest.raises(EvalError, match="document 'b' has no number for a score in query 'q'; expected one"):
+        score_run({"q": {"a": 1.0, "b": float("nan")}}, {"q": {"a": 1}}, "RR")
 
 
 def test_scores_that_differ_only_in_64_bits_keep_their_order():

@@ -1,0 +1,213 @@
+"""Weights chosen for an index by judged queries: a grid on the simplex, cross-validated, held near what is known.
+
+With few queries the best point of a grid is mostly luck. So the mean is taken of the whole ranking instead of its top,
+and a weighting pays for its distance from plait's own, less the more queries there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..retriever.fusion import FUSIONS
+from .contract import EvalError
+from .gains import EVERY, GAINS, Floats, Measure, measure_named
+from .judged import Judged
+from .statistics import SAMPLES, bootstrap_means, percentile_interval
+
+STEP = 0.025
+FOLDS = 5
+ENOUGH = 100  # judged queries; with fewer, the ranking below the cutoff counts too, and folds are drawn more often
+REPEATS = {True: 20, False: 2}  # of the folds, with few queries and with enough
+DISTANCE = 0.1  # what a weighting pays for its squared distance from the prior with 30 queries; falls with their root
+
+Interval = tuple[float, float]
+
+
+class Choosing(NamedTuple):
+    """What weights are chosen from.
+
+    Attributes:
+        grid: float64 (weightings, strands), rows summing to 1.
+        values: the measure, float64 (queries, weightings).
+        chosen_by: what is maximised, float64 (queries, weightings).
+        penalty: float64 (weightings,), with one query.
+    """
+
+    grid: Floats
+    values: Floats
+    chosen_by: Floats
+    penalty: Floats
+
+    def best(self, rows: NDArray[np.intp] | None = None) -> int:
+        """Returns the weighting that some queries would choose; of equal ones the nearest to the prior."""
+        held = self.chosen_by if rows is None else self.chosen_by[rows]
+        gain = held.mean(axis=0) - self.penalty / np.sqrt(len(held))
+        return int(np.lexsort((self.penalty, -np.round(gain, 12)))[0])
+
+    def crossed(self, folds: int, repeats: int, seed: int) -> Floats:
+        """Returns each query's value by the weights that the other folds chose, mean of the repeats."""
+        random, count = np.random.default_rng(seed), len(self.values)
+        total = np.zeros(count)
+        for _ in range(repeats):
+            for left_out in np.array_split(random.permutation(count), min(folds, count)):
+                others = np.setdiff1d(np.arange(count), left_out)
+                total[left_out] += self.values[left_out, self.best(others)]
+        return total / repeats
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What judged queries say of an index's weights.
+
+    Attributes:
+        weights: the best, by strand, summing to 1.
+        measure: what they were chosen by.
+        queries: how many.
+        source: "qrels", "log" or "pseudo".
+        before: the mean as the index ranks now, before any step.
+        after: the mean with weights chosen without the query itself (cross-validated); of one strand alone, its mean.
+        interval: of `after`, 95 %, bootstrap percentile over queries.
+        gain: of `after - before`, the same.
+        fitted: the mean with `weights` on the very queries that chose them, which flatters.
+        alone: the mean of each strand alone.
+        unknown: judged relevant documents that the index lacks.
+        fusion: what the weights are for.
+    """
+
+    weights: dict[str, float]
+    measure: str
+    queries: int
+    source: str
+    before: float
+    after: float
+    interval: Interval
+    gain: Interval
+    fitted: float
+    alone: dict[str, float]
+    unknown: int = 0
+    fusion: str = "convex"
+
+    @property
+    def better(self) -> bool:
+        """Whether they are better than what the index has."""
+        return self.after > self.before
+
+    @property
+    def strand(self) -> str | None:
+        """The strand that is best alone; None where several weigh."""
+        used = [name for name, weight in self.weights.items() if weight > 0]
+        return used[0] if len(used) == 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns everything as plain JSON values."""
+        return {
+            "weights": self.weights, "fusion": self.fusion, "measure": self.measure, "queries": self.queries,
+            "source": self.source, "before": self.before, "after": self.after, "interval": list(self.interval),
+            "gain": list(self.gain), "fitted": self.fitted, "alone": self.alone, "strand": self.strand,
+            "better": self.better, "unknown_documents": self.unknown,
+        }  # fmt: skip
+
+    def record(self, *, date: str, version: str) -> dict[str, Any]:
+        """Returns what an index keeps of it, as its setting `tuned`."""
+        kept = ("source", "queries", "measure", "before", "after", "interval", "gain")
+        return {name: self.to_json()[name] for name in kept} | {"date": date, "plait": version}
+
+
+def simplex(strands: int, step: float = STEP) -> Floats:
+    """Returns all weightings in steps, float64 (weightings, strands), rows summing to 1, each strand alone included.
+
+    Raises:
+        EvalError: 1 is no multiple of the step.
+    """
+    parts = round(1 / step) if 0 < step <= 1 else 0
+    if not parts or abs(parts * step - 1) > 1e-9:
+        raise EvalError(f"the step of a grid divides 1, as 0.05 does; {step!r} does not")
+    return np.array(list(_parted(parts, strands)), np.float64) / parts
+
+
+def tune(
+    judged: Judged,
+    *,
+    prior: Mapping[str, float] | None = None,
+    measure: str = "nDCG@10",
+    folds: int = FOLDS,
+    repeats: int | None = None,
+    step: float = STEP,
+    seed: int = 0,
+) -> Tuned:
+    """Returns the weights of a convex fusion that judged queries choose, and what they are worth on others.
+
+    The choice maximises mean - 0.1 * sqrt(30 / queries) * |weights - prior|^2. With fewer than 100 queries the mean is
+    that of the measure without its cutoff, which is less a matter of luck. One strand alone is taken where it is better
+    by a standard error than weights chosen by other queries.
+
+    Args:
+        judged: the queries, searched.
+        prior: weights by strand that few queries do not leave far; None for plait's own.
+        measure: one of `GAINS` with a cutoff.
+        folds: parts of a cross-validation.
+        repeats: how often the folds are drawn; None: 20 times with fewer than 100 queries, else twice.
+        step: of the grid.
+        seed: of folds and resamples.
+
+    Raises:
+        EvalError: the measure or the step cannot be, or there are fewer than two folds.
+    """
+    if folds < 2:
+        raise EvalError(f"a cross-validation has at least 2 folds, not {folds}")
+    wanted = measure_named(measure)
+    known = FUSIONS["convex"].weights if prior is None else prior
+    choosing = _choosing(judged, wanted, simplex(len(judged.strands), step), shares(known, judged.strands))
+    values = choosing.crossed(folds, REPEATS[len(judged) < ENOUGH] if repeats is None else repeats, seed)
+    best = choosing.best()
+    corners = [int(np.argmax(choosing.grid[:, column])) for column in range(len(judged.strands))]
+    strongest = max(corners, key=lambda row: choosing.values[:, row].mean())
+    if _clearly(choosing.values[:, strongest] - values):
+        best, values = strongest, choosing.values[:, strongest]
+    before = judged.present(wanted)
+    means = bootstrap_means(np.stack([values, values - before], axis=1), samples=SAMPLES, seed=seed)
+    low, high = percentile_interval(means).tolist()
+    return Tuned(
+        weights=dict(zip(judged.strands, choosing.grid[best].round(6).tolist(), strict=True)),
+        measure=wanted.name,
+        queries=len(judged),
+        source=judged.source,
+        before=float(before.mean()),
+        after=float(values.mean()),
+        interval=(low[0], high[0]),
+        gain=(low[1], high[1]),
+        fitted=float(choosing.values[:, best].mean()),
+        alone={s: float(choosing.values[:, row].mean()) for s, row in zip(judged.strands, corners, strict=True)},
+        unknown=judged.unknown,
+        fusion=judged.fusion,
+    )
+
+
+def shares(weights: Mapping[str, float], strands: Sequence[str]) -> Floats:
+    """Returns weights as shares of 1, float64 (strands,); equal ones where none of these strands weighs."""
+    values = np.array([weights.get(strand, 0.0) for strand in strands], np.float64)
+    return values / values.sum() if values.sum() > 0 else np.full(len(strands), 1 / len(strands))
+
+
+def _clearly(differences: Floats) -> bool:
+    """Returns whether a mean lies more than its standard error above 0."""
+    return bool(differences.mean() > differences.std(ddof=1) / np.sqrt(len(differences)))
+
+
+def _choosing(judged: Judged, measure: Measure, grid: Floats, prior: Floats) -> Choosing:
+    values = judged.table(grid, measure)
+    whole = Measure(measure.name, measure.gain, EVERY)
+    cut = len(judged) >= ENOUGH or measure.gain is GAINS["R"]  # recall of everything is the same by all weights
+    penalty = DISTANCE * np.sqrt(30) * ((grid - prior) ** 2).sum(axis=1)
+    return Choosing(grid, values, values if cut else judged.table(grid, whole), penalty)
+
+
+def _parted(parts: int, strands: int) -> list[tuple[int, ...]]:
+    if strands == 1:
+        return [(parts,)]
+    return [(first, *rest) for first in range(parts + 1) for rest in _parted(parts - first, strands - 1)]

@@ -1,0 +1,210 @@
+"""`plait tune`: weights, calibration and rankers from a few judged queries."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from plait.retriever import Retriever
+from plait.retriever.log import QueryLog
+
+from .conftest import jsonl
+
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "islet", "jetty"]
+CORPUS = [{"id": word, "text": f"{word} wood"} for word in WORDS]
+QUERIES = {f"q{number}": word for number, word in enumerate(WORDS)}
+
+
+@pytest.fixture
+def files(tmp_path):
+    queries = jsonl(tmp_path / "q.jsonl", [{"_id": id, "text": text} for id, text in QUERIES.items()])
+    qrels = tmp_path / "qrels.tsv"
+    qrels.write_text("".join(f"{query}\t{word}\t1\n" for query, word in QUERIES.items()))
+    return "--queries", queries, "--qrels", qrels
+
+
+@pytest.fixture
+def wood(tmp_path):
+    """An index that finds everything already."""
+    place = tmp_path / "wood.index"
+    with Retriever.create(place, strands="lexical,learned", weights={"learned": 1.0}) as retriever:
+        retriever.add(CORPUS)
+        retriever.commit()
+    return place
+
+
+@pytest.fixture
+def plurals(tmp_path):
+    """An index that weighs words only, and knows no plural."""
+    place = tmp_path / "plurals.index"
+    given = {"lexical": 1.0, "dense": 0.0}
+    with Retriever.create(place, strands="lexical,dense", lexical="none", weights=given) as retriever:
+        retriever.add([{"id": word, "text": f"{word}s"} for word in WORDS])
+        retriever.commit()
+    return place
+
+
+def weights(place):
+    with Retriever.open(place) as retriever:
+        facts = retriever.info()
+    return facts["weights"], facts["weights_from"], facts["tuned"]
+
+
+def test_weights_are_kept_only_where_they_are_better(plait, wood, files):
+    before = weights(wood)
+    said = plait("tune", wood, *files, "--json")
+    assert said.json["queries"] == 10
+    assert said.json["written"] == (said.json["after"] > said.json["before"])
+    assert said.json["alone"]["lexical"] == 1.0
+    after, source, record = weights(wood)
+    if said.json["written"]:
+        assert after == said.json["weights"]
+        assert source == "the index"
+        assert record["queries"] == 10
+    else:
+        assert (after, source, record) == before
+
+
+def test_better_weights_are_written_and_taken_back(plait, plurals, files):
+    dry = plait("tune", plurals, *files, "--dry-run", "--json").json
+    assert not dry["written"]
+    assert weights(plurals)[2] is None
+    said = plait("tune", plurals, *files, "--json").json
+    assert said["written"] == dry["better"] == (said["after"] > said["before"])
+    assert {key: said[key] for key in ("after", "interval", "weights")} == {
+        key: dry[key] for key in ("after", "interval", "weights")
+    }
+    assert said["better"]
+    found, source, record = weights(plurals)
+    assert found == said["weights"]
+    assert source == "the index"
+    assert record["source"] == "qrels"
+    assert record["measure"] == "nDCG@10"
+    assert record["before"] == said["before"]
+    assert record["plait"]
+    assert record["date"].endswith("+00:00")
+    again = plait("tune", plurals, "--reset")
+    assert "weights are back to plait's own" in again.out
+    assert weights(plurals)[1:] == ("plait", None)
+
+
+def test_the_table(plait, wood, files):
+    said = plait("tune", wood, *files, "--dry-run")
+    assert said.out.startswith("10 judged queries, before any step")
+    for row in ("as it is", "tuned", "lexical alone", "learned alone"):
+        assert row in said.out
+    assert "tuned is cross-validated; it gains" in said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "say what to learn from: --queries FILE and --qrels FILE, --data FOLDER or --log FILE"),
+        (("--queries", "q.jsonl"), "say what to learn from"),
+        (("--reset", "--data", "there"), "say what to learn from"),
+        (("--data", "nowhere"), "nowhere: there is no such folder"),
+        (("--data", "nowhere", "--depth", "0"), "--depth is how many are wanted"),
+    ],
+)
+def test_what_is_wrong_is_told(plait, index, options, message):
+    assert message in plait("tune", index, *options, code=1).err
+
+
+def test_too_few_queries_and_other_measures(plait, wood, files, tmp_path):
+    few = tmp_path / "few.tsv"
+    few.write_text("q0\tamber\t1\nq1\tbirch\t1\n")
+    said = plait("tune", wood, *files[:3], few, code=1)
+    assert "2 queries have a document judged relevant; at least 5 are needed" in said.err
+    said = plait("tune", wood, *files, "--measure", "P@5", code=1)
+    assert "weights are chosen by nDCG, RR, R, AP" in said.err
+    few.write_text("".join(f"{query}\tnowhere\t1\n" for query in QUERIES))
+    assert "none of the 1 documents judged relevant is in the index" in plait("tune", wood, *files[:3], few, code=1).err
+
+
+def test_an_index_that_is_being_written(plait, plurals, files):
+    with Retriever.open(plurals) as other:
+        other.add([{"id": "new", "text": "new"}])
+        said = plait("tune", plurals, *files, code=1)
+    assert "error:" in said.err
+    assert weights(plurals)[2] is None
+
+
+def test_calibration(plait, plurals, files, tmp_path):
+    page = tmp_path / "new" / "page.html"
+    said = plait("tune", plurals, *files, "--calibrate", "isotonic", "--report", page)
+    assert "isotonic calibration, 10 queries" in said.out
+    assert "documents that nobody judged count as not relevant" in said.out
+    assert said.err == f"wrote {page}\n"
+    assert "<svg" in page.read_text()
+    hits = plait("search", plurals, "birch", "--json").json["hits"]
+    assert all(0 <= hit["probability"] <= 1 for hit in hits)
+    found = plait("tune", plurals, *files, "--calibrate", "platt", "--json", "--dry-run").json
+    assert found["kind"] == "platt"
+    assert not found["written"]
+    assert found["first_10"]["hits"] == 100
+    plait("tune", plurals, "--reset")
+    assert plait("info", plurals, "--json").json["calibrated"] is False
+
+
+def test_calibrations_by_name(plait, plurals, files):
+    assert (
+        "no calibration 'x'; there are: isotonic, platt"
+        in plait("tune", plurals, *files, "--calibrate", "x", code=1).err
+    )
+    assert "--report goes with --calibrate" in plait("tune", plurals, *files, "--report", "r.html", code=1).err
+
+
+def test_weights_from_a_log(plait, plurals, tmp_path):
+    path = tmp_path / "log.jsonl"
+    for word in WORDS:
+        plait("search", plurals, word, "--log", path)
+    said = plait("tune", plurals, "--log", path, code=1)
+    assert "none of its 10 searches says what was relevant" in said.err
+    log = QueryLog(path)
+    for word in WORDS:
+        log.clicked(word, word)
+    found = plait("tune", plurals, "--log", path, "--json").json
+    assert (found["source"], found["queries"], found["written"]) == ("log", 10, True)
+    assert weights(plurals)[2]["source"] == "log"
+
+
+def test_what_a_log_takes(plait, index, tmp_path):
+    queries = tmp_path / "q.txt"
+    queries.write_text("snow\nhoney\n")
+    path = tmp_path / "log.jsonl"
+    said = plait("search", index, "--queries", queries, "--log", path, code=1)
+    assert "a TREC run is not logged; with --queries, --log goes with --json" in said.err
+    plait("search", index, "--queries", queries, "--log", path, "--json")
+    assert len(path.read_text().splitlines()) == 2
+    said = plait("search", index, "snow", "--log", tmp_path / "nowhere" / "log", code=1)
+    assert "no query log can be written there" in said.err
+
+
+def test_a_ranker(plait, plurals, files, tmp_path):
+    path = tmp_path / "new" / "model.json"
+    said = plait("tune", plurals, *files, "--ranker", "logistic", "--out", path)
+    assert said.out.startswith("logistic on 10 queries: nDCG@10 ")
+    assert said.err == f"wrote {path}\n"
+    held = json.loads(path.read_text())
+    assert held["trained"]["queries"] == 10
+    with Retriever.open(plurals) as retriever:
+        assert retriever.search("birch", pipeline=f"rescore:model={path}").pipeline == f"rescore:model={path}"
+
+
+@pytest.mark.parametrize("options", [("--ranker", "logistic"), ("--out", "model.json")])
+def test_a_ranker_and_its_file_go_together(plait, plurals, files, options):
+    assert "--ranker and --out go together" in plait("tune", plurals, *files, *options, code=1).err
+
+
+def test_without_labels_nothing_is_written(plait, tmp_path):
+    records = [{"id": word, "text": f"The {word} grows slowly beside deep water."} for word in WORDS]
+    place = tmp_path / "i"
+    plait("index", jsonl(tmp_path / "c.jsonl", records), "--out", place, "--strands", "lexical,dense")
+    said = plait("tune", place, "--label-free")
+    assert "weights chosen by them were worse than plait's own; so nothing was written" in " ".join(said.out.split())
+    assert weights(place)[1:] == ("plait", None)
+    assert plait("tune", place, "--label-free", "--json").json["written"] is False
+    said = plait("tune", place, "--calibrate", "label-free")
+    assert "platt calibration, 10 queries" in said.out
+    assert "probabilities are far too low" in said.err
+    assert plait("info", place, "--json").json["calibrated"] is True

@@ -1,0 +1,148 @@
+"""Calibration: isotonic regression against oracles, Platt's sigmoid, and how far probabilities can be relied on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plait.eval import EvalError
+from plait.eval.calibrating import (
+    KINDS,
+    Pairs,
+    calibrate,
+    crossed,
+    isotonic,
+    logistic,
+    pairs_of,
+    platt,
+    pooled,
+    reliability,
+    sigmoid,
+)
+from plait.eval.diagram import reliability_page
+from plait.retriever import Retriever
+
+from .conftest import QRELS, QUERIES
+
+
+def by_minima_and_maxima(values, weights):
+    """Isotonic regression by its min-max formula (Robertson, Wright and Dykstra 1988), slow and plain."""
+    mean = {
+        (i, j): np.average(values[i : j + 1], weights=weights[i : j + 1])
+        for i in range(len(values))
+        for j in range(i, len(values))
+    }
+    last = len(values) - 1
+    return [max(min(mean[i, j] for j in range(at, last + 1)) for i in range(at + 1)) for at in range(len(values))]
+
+
+@given(st.lists(st.tuples(st.floats(0, 1, width=16), st.integers(1, 5)), min_size=1, max_size=12))
+def test_pooled_violators_are_the_isotonic_regression(rows):
+    values, weights = np.array(rows, np.float64).T
+    levels, sizes = pooled(values, weights)
+    assert sizes.sum() == weights.sum()
+    owned = np.searchsorted(np.cumsum(sizes), np.cumsum(weights))
+    assert levels[owned].tolist() == pytest.approx(by_minima_and_maxima(values, weights))
+
+
+def test_by_hand():
+    levels, sizes = pooled(np.array([0.0, 1.0, 0.0, 1.0]), np.ones(4))
+    assert levels.tolist() == [0.0, 0.5, 1.0]
+    assert sizes.tolist() == [1, 2, 1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=80))
+def test_isotonic_never_falls_and_keeps_the_mean(rows):
+    scores, relevant = np.array([[score / 8, float(hit)] for score, hit in rows]).T
+    at, level = isotonic(scores, relevant)
+    assert (np.diff(at) >= 0).all()
+    assert (np.diff(level) >= 0).all()
+    assert level.min() >= 0
+    assert level.max() <= 1
+    if np.unique(scores).size == 1:
+        assert level.tolist() == pytest.approx([relevant.mean()] * 2)
+
+
+def drawn(count, seed=0):
+    random = np.random.default_rng(seed)
+    scores = random.random(count)
+    relevant = (random.random(count) < sigmoid(8 * scores - 5)).astype(np.float64)
+    return Pairs(scores, relevant, np.arange(count) // 20, np.arange(count) % 20 + 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_truth_is_found_again(kind):
+    pairs = drawn(20_000)
+    at, level = KINDS[kind](pairs.scores, pairs.relevant)
+    wanted = np.linspace(0.05, 0.95, 19)
+    assert np.abs(np.interp(wanted, at, level) - sigmoid(8 * wanted - 5)).max() < 0.06
+    guessed = crossed(pairs, kind)
+    found = reliability(guessed, pairs.relevant)
+    assert found.error < 0.015
+    assert found.brier < found.base
+    assert sum(count for _, _, count in found.bins) == found.hits == 20_000
+
+
+def test_a_sigmoid_that_would_fall_is_level():
+    _, level = platt(np.array([0.0, 0.1, 0.9, 1.0]), np.array([1.0, 1.0, 0.0, 0.0]))
+    assert np.ptp(level) == 0
+
+
+def test_logistic_regression_stands_where_its_slope_is_nothing():
+    pairs = drawn(500)
+    rows = np.stack([np.ones(500), pairs.scores], axis=1)
+    ridge = np.array([0.0, 2.0])
+    weights = logistic(rows, pairs.relevant, ridge)
+    slope = rows.T @ (sigmoid(rows @ weights) - pairs.relevant) + ridge * weights
+    assert np.abs(slope).max() < 1e-4
+
+
+def test_reliability_by_hand():
+    found = reliability(np.array([0.05, 0.15, 0.15, 1.0]), np.array([0.0, 1.0, 0.0, 1.0]))
+    assert found.bins == ((0.05, 0.0, 1), (0.15, 0.5, 2), (1.0, 1.0, 1))
+    assert found.error == pytest.approx((0.05 + 2 * 0.35) / 4)
+    assert found.brier == pytest.approx((0.05**2 + 0.85**2 + 0.15**2) / 4)
+    assert found.base == 0.25
+
+
+def test_pairs_leave_out_the_query_itself():
+    pairs = pairs_of({"q": {"q": 3.0, "a": 2.0, "b": 1.0}, "r": {"a": 5.0}}, {"q": {"a": 2, "b": -1}})
+    assert pairs.scores.tolist() == [2.0, 1.0, 5.0]
+    assert pairs.relevant.tolist() == [1, 0, 0]
+    assert pairs.rank.tolist() == [1, 2, 1]
+    assert pairs.query.tolist() == [0, 0, 1]
+
+
+def test_an_index_keeps_it_for_its_own_settings(tmp_path, fruit):
+    queries = {f"{query}-{part}": text for part in range(3) for query, text in QUERIES.items()}
+    qrels = {query: QRELS[query.partition("-")[0]] for query in queries}
+    with Retriever.create(tmp_path / "i", strands="lexical,dense") as retriever:
+        retriever.add(fruit.documents())
+        retriever.commit()
+        found = calibrate(retriever, queries, qrels, kind="platt")
+        assert found.queries == 12
+        assert "not judged counts as not relevant" in found.calibration.source
+        retriever.settle(calibration=found.calibration.to_json())
+        retriever.commit()
+        hit = retriever.search("elder")[0]
+        expected = np.interp(hit.score, found.calibration.scores, found.calibration.probabilities)
+        assert hit.probability == pytest.approx(expected)
+        assert retriever.search("elder", weights={"lexical": 1, "dense": 1})[0].probability is None
+    page = reliability_page(found)
+    assert page.count("<svg") == 2
+    assert "Expected calibration error" in page
+
+
+@pytest.mark.parametrize(
+    ("qrels", "options", "message"),
+    [
+        (QRELS, {"kind": "beta"}, "no calibration 'beta'; there are: isotonic, platt"),
+        ({"q1": {"a": 1}}, {}, "1 queries are judged and have a text; a calibration needs at least 5"),
+        ({query: {"nothing": 1} for query in "12345"}, {}, "no hit is judged relevant"),
+    ],
+)
+def test_what_cannot_be_fitted(hybrid, qrels, options, message):
+    queries = {**QUERIES, **dict.fromkeys("12345", "apple")}
+    with pytest.raises(EvalError, match=message):
+        calibrate(hybrid, queries, qrels, **options)

@@ -1,0 +1,125 @@
+"""Weights chosen by judged queries: the grid, the choice, and what an index keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from plait.eval import EvalError, judge, score_run, tune
+from plait.eval.gains import measure_named
+from plait.eval.judged import Judged, JudgedQuery
+from plait.eval.tuning import shares, simplex
+
+from .conftest import QRELS, QUERIES
+
+
+def made(count, better, seed=0):
+    """Queries of 20 candidates whose relevant one a strand knows, and the other does not."""
+    random = np.random.default_rng(seed)
+    queries = []
+    for number in range(count):
+        values = random.random((20, 2)) * 0.8
+        relevance = np.zeros(20, np.int64)
+        relevance[number % 20] = 1
+        values[number % 20, better] = 0.95
+        queries.append(JudgedQuery(f"q{number}", "text", values, values.mean(axis=1), relevance, {"d": 1}))
+    return Judged(tuple(queries), ("lexical", "dense"))
+
+
+def test_the_simplex():
+    grid = simplex(3, 0.25)
+    assert len(grid) == 15
+    assert np.allclose(grid.sum(axis=1), 1)
+    assert {tuple(row) for row in np.eye(3)} <= {tuple(row) for row in grid.tolist()}
+    assert simplex(1).tolist() == [[1.0]]
+    assert len(simplex(3)) == 861
+
+
+@pytest.mark.parametrize("step", [0.3, 0.0, -0.5, 2.0])
+def test_a_step_divides_one(step):
+    with pytest.raises(EvalError, match=r"the step of a grid divides 1, as 0.05 does"):
+        simplex(2, step)
+
+
+def test_shares():
+    assert shares({"lexical": 1.0, "dense": 3.0}, ("lexical", "dense")).tolist() == [0.25, 0.75]
+    assert shares({"learned": 1.0}, ("lexical", "dense")).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("better", "strand"), [(0, "lexical"), (1, "dense")])
+def test_one_strand_alone_is_an_answer(better, strand):
+    found = tune(made(40, better), prior={"lexical": 1, "dense": 1})
+    assert found.weights[strand] >= 0.8
+    assert found.alone[strand] == 1.0
+    assert found.after > found.before
+    assert found.better
+
+
+def test_every_value_of_the_table_is_the_measure_of_that_ranking():
+    judged, grid, measure = made(6, 0), simplex(2, 0.25), measure_named("nDCG@10")
+    table = judged.table(grid, measure)
+    for row, query in enumerate(judged.queries):
+        for column, weights in enumerate(grid):
+            assert table[row, column] == pytest.approx(query.gains((query.values @ weights)[:, None], measure)[0])
+
+
+def test_few_queries_stay_near_the_prior_and_many_do_not():
+    few, many = (tune(made(count, 1, seed=3), prior={"lexical": 1}, measure="RR@10") for count in (6, 200))
+    assert many.weights["lexical"] <= few.weights["lexical"]
+    same = tune(made(6, 1, seed=3), prior={"lexical": 1}, measure="RR@10")
+    assert same == few  # seeded
+
+
+def test_a_query_has_no_say_in_the_weights_it_is_measured_with():
+    judged = made(30, 1)
+    found = tune(judged, prior={"lexical": 1, "dense": 1}, repeats=1)
+    assert found.after <= found.fitted
+    assert found.interval[0] <= found.after <= found.interval[1]
+
+
+def test_judged_queries_of_an_index_rank_as_its_run_does(hybrid):
+    judged = judge(hybrid, QUERIES, QRELS, least=1)
+    measure = measure_named("nDCG@10")
+    run = hybrid.run(QUERIES, 10, pipeline="none")
+    expected = score_run(run, QRELS, ["nDCG@10"]).per_query["nDCG@10"]
+    assert judged.present(measure).tolist() == pytest.approx([expected[q.query] for q in judged.queries])
+    weights = {"lexical": 0.5, "learned": 0.25, "dense": 0.25}
+    run = hybrid.run(QUERIES, 10, pipeline="none", weights=weights)
+    expected = score_run(run, QRELS, ["nDCG@10"]).per_query["nDCG@10"]
+    (column,) = judged.table(np.array([[0.5, 0.25, 0.25]]), measure).T.tolist()
+    assert column == pytest.approx([expected[q.query] for q in judged.queries])
+
+
+def test_candidates_are_what_a_search_sees(hybrid):
+    (ranking,) = hybrid.candidates(["cherry date"])
+    run = hybrid.run({"q": "cherry date"}, 10, pipeline="none")["q"]
+    ids = ranking.search.snapshot.ids(ranking.positions)
+    assert dict(zip(ids, ranking.fused.tolist(), strict=True)) == run
+
+
+@pytest.mark.parametrize(
+    ("queries", "qrels", "message"),
+    [
+        ({"x": "apple"}, QRELS, "none of the 4 judged queries is among the 1 queries, as 'q1' and 'x'"),
+        (QUERIES, {"q1": {"a": 0}}, "0 queries have a document judged relevant; at least 5 are needed"),
+        (QUERIES, QRELS, "4 queries have a document judged relevant; at least 5 are needed, and 30 say much more"),
+    ],
+)
+def test_judgements_that_say_nothing(hybrid, queries, qrels, message):
+    with pytest.raises(EvalError, match=message):
+        judge(hybrid, queries, qrels)
+
+
+def test_qrels_of_another_collection(hybrid):
+    qrels = {query: {f"other-{query}": 1} for query in QUERIES}
+    with pytest.raises(EvalError, match="none of the 4 documents judged relevant is in the index, as 'other-q1'"):
+        judge(hybrid, QUERIES, qrels, least=1)
+
+
+def test_unknown_documents_are_counted(hybrid):
+    qrels = {"q1": {"a": 1, "gone": 1}, "q3": {"e": 1}}
+    assert judge(hybrid, QUERIES, qrels, least=1).unknown == 1
+
+
+def test_folds():
+    with pytest.raises(EvalError, match="at least 2 folds, not 1"):
+        tune(made(6, 0), folds=1)
