@@ -107,11 +107,13 @@ def _measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
         bounds = judge(retriever, queries, dataset.qrels, fusion=BOUNDS)
         own = judge(retriever, queries, dataset.qrels)
     grid = simplex(3, STEP)
-    table = bounds.table(grid, measure_named(MEASURE)).mean(axis=0)
+    # Queries without a relevant document are left out of what weights are chosen by; in reports they count as 0.
+    share = len(bounds) / len(dataset.qrels)
+    table = bounds.table(grid, measure_named(MEASURE)).mean(axis=0) * share
     return {
         "scores": scores,
         "grid": {_name(weights): value for weights, value in zip(grid.tolist(), table.tolist(), strict=True)},
-        "tuned": _few(own),
+        "tuned": {name: value * share for name, value in _few(own).items()},
         "steps_milliseconds": statistics.median(answer.milliseconds["steps"] for answer in answers),
     }
 

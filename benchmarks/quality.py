@@ -26,7 +26,7 @@ MEASURES = ("nDCG@10", "R@100")
 # One more than the deepest measure, because a document that is the query itself is dropped. Not above the default
 # depth: the strands then propose as many candidates as they do for a user.
 K = 101
-RRF, EXPANSIONS = "fused, RRF", "learned, IDF of expansions"
+RRF, PLAIN, EXPANSIONS = "fused, RRF", "fused, no feedback", "learned, IDF of expansions"
 STATIC, FUSED_STATIC = "dense, static queries", "fused, static queries"
 # What all-MiniLM-L6-v2 scores in float32, through sentence-transformers: the dense strand is its int8 twin.
 MINILM = {
@@ -60,8 +60,8 @@ def main() -> None:
         tables=[_means_table(measured), *(_table(name, facts) for name, facts in measured.items())],
         notes=[
             "Documents are indexed whole, title and text; a document whose id is the query's own is dropped.",
-            f"`{RRF}` and `{EXPANSIONS}` stand beside the defaults for comparison; they have no target. The latter "
-            "weights a query term by the documents that a model expands to it, instead of those whose text holds it.",
+            f"`{PLAIN}`, `{RRF}` and `{EXPANSIONS}` stand beside the defaults for comparison; they have no target. The "
+            "last weights a query term by the documents that a model expands to it, instead of those whose text holds it.",
             f"`{STATIC}` and `{FUSED_STATIC}` search the same index with dense queries from the table: no transformer.",
             "The model saw no text of these collections; see its card in encoders/models.",
             "Run cards with encoder identities, checksums of the data and per-query values are in the JSON.",
@@ -120,7 +120,11 @@ def _evaluate(retriever: Retriever, dataset: Dataset) -> tuple[Report, Report]:
     report = evaluate(
         answer, dataset, strands=facts["strands"], measures=MEASURES, encoders=facts["encoders"], settings=settings
     )
-    beside = {RRF: retriever.run(dataset.queries, K, fusion="rrf"), EXPANSIONS: _by_expansions(retriever, dataset)}
+    beside = {
+        PLAIN: retriever.run(dataset.queries, K, pipeline="none"),
+        RRF: retriever.run(dataset.queries, K, fusion="rrf", pipeline="none"),
+        EXPANSIONS: _by_expansions(retriever, dataset),
+    }
     with closing(Retriever.open(retriever.folder, dense=load_dense(queries="static"))) as static:
         beside[STATIC] = static.run(dataset.queries, K, strands=("dense",))
         beside[FUSED_STATIC] = static.run(dataset.queries, K)

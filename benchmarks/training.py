@@ -274,8 +274,8 @@ def _report(args: argparse.Namespace, where: Mapping[str, Any], cases: Sequence[
         f"{args.active:.1%} of the terms active. Forms share weights and batch.",
         "Textbook: the logits of all tokens and terms in one tensor, their maximum over tokens, log(1 + x), loss, "
         "backward; bf16, where the processor has it, by autocast. plait: `pooled_logits`, whose bf16 finds the active "
-        "terms alone: their values and gradients are fp32 in both. The loss is the KL to a teacher and the FLOPS penalty. No transformer, no "
-        "optimiser.",
+        "terms alone: their values and gradients are fp32 in both. The loss is the KL to a teacher "
+        "and the FLOPS penalty. No transformer, no optimiser.",
         f"Seconds: median of {args.repeats} after a warm-up, forms taking turns, {args.threads} threads. Memory: the "
         "most that a first step adds to a process of its own which holds the batch already, gradients included.",
         "Gradients: largest difference from the textbook's in fp32, as it is and over the largest entry of that "

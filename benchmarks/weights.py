@@ -42,8 +42,8 @@ def main() -> None:
         except (EvalError, *PlaitError) as error:
             common.fail(str(error))
     notes = [
-        f"{MEASURE}, convex fusion without steps, all combinations in steps of {STEP:g}; the {SHOWN} best by the mean over "
-        "collections, the default, and each strand alone.",
+        f"{MEASURE}, convex fusion without steps, all combinations in steps of {STEP:g}; the {SHOWN} best by the mean "
+        "over collections, the default, and each strand alone.",
         "`-dev` splits are not those that the quality table judges. Of `-unseen` sources the embedded model "
         f"was trained on other pairs; {args.documents:,} documents of each were drawn. At most {args.queries} queries "
         "of a collection, drawn too.",

@@ -427,30 +427,66 @@ def search_many(
 
 
 @njit(nogil=True, cache=True)
+def _spans(documents, window, n_windows):
+    """Returns where the documents of each window begin, int64 (n_windows + 1,); documents are ascending."""
+    begins = np.full(n_windows + 1, documents.size, np.int64)
+    w = 0
+    for d in range(documents.size):
+        while w <= min(documents[d] // window, n_windows):
+            begins[w] = d
+            w += 1
+    return begins
+
+
+@njit(nogil=True, cache=True)
+def _merged(inside, values, documents, base, found):
+    """Fills the impacts (documents,) of ascending documents in one cell of postings, going through both once."""
+    # Strides of the root of the mean gap: about as many strides as single steps after them.
+    at, step = 0, np.int64(np.sqrt(inside.size / max(documents.size, 1)))
+    step = step if step > 1 else 0
+    for d in range(documents.size):
+        offset = documents[d] - base
+        while step and at + step < inside.size and inside[at + step] < offset:
+            at += step
+        while at < inside.size and inside[at] < offset:
+            at += 1
+        if at < inside.size and inside[at] == offset:
+            found[d] = values[at]
+
+
+@njit(nogil=True, cache=True)
 def lookup(
     p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, peaks, id_rank,
     p_shape, terms, documents,
 ):  # fmt: skip
-    """Returns impacts uint8 (len(documents), len(terms)); see `reference.lookup`."""
-    found = np.zeros((documents.size, terms.size), np.uint8)
+    """Returns impacts uint8 (len(documents), len(terms)); see `reference.lookup`. Documents are ascending here.
+
+    Sorted, the documents and a cell's postings are gone through together; a search of each document in each cell would
+    take several times as long, most of it in branches that the processor cannot foresee.
+    """
+    found = np.zeros((terms.size, documents.size), np.uint8)
     window, stride = p_shape[0], p_shape[1]
     n_windows = (id_rank.size + window - 1) // window
-    starts, sizes = np.empty(n_windows, np.int64), np.empty(n_windows, np.int64)
-    last = cell_window.size
+    begins = _spans(documents, window, n_windows)
+    last = min(np.int64(cell_window.size), np.int64(cell_start.size - 1))
     for t in range(terms.size):
         row = _row(p_terms, terms[t])
         if row < 0:
             continue
-        sizes[:] = 0
         held = np.int64(row_start[row])
         for cell in range(p_cells[row], min(np.int64(p_cells[row + 1]), last)):
-            size = np.int64(cell_start[cell + 1]) - np.int64(cell_start[cell])
-            if cell_window[cell] < n_windows:
-                starts[cell_window[cell]] = cell_start[cell] if size > 0 else held
-                sizes[cell_window[cell]] = size if size > 0 else -1
-            held += size == 0
-        for d in range(documents.size):
-            w = documents[d] // window
-            if sizes[w]:
-                found[d, t] = _impact(offsets, impacts, rows, stride, starts[w], sizes[w], documents[d] % window)
-    return found
+            start, end = np.int64(cell_start[cell]), np.int64(cell_start[cell + 1])
+            w = np.int64(cell_window[cell])
+            if w < n_windows and begins[w] < begins[w + 1]:
+                near, into = documents[begins[w] : begins[w + 1]], found[t, begins[w] : begins[w + 1]]
+                if end > start:
+                    size = min(offsets.size, impacts.size)
+                    start, end = min(start, size), min(end, size)
+                    _merged(offsets[start:end], impacts[start:end], near, w * window, into)
+                else:
+                    values = rows[held * stride : (held + 1) * stride]
+                    for d in range(near.size):
+                        if near[d] - w * window < values.size:
+                            into[d] = values[near[d] - w * window]
+            held += end == start
+    return found.T

@@ -223,7 +223,12 @@ class Segment:
         """Returns the impacts of terms in documents; see `reference.lookup`."""
         if (compiled := kernels()) is None:
             return reference.lookup(self.postings, terms, documents)
-        return compiled.lookup(*self.postings, terms, documents)
+        if documents.size < 2 or (documents[1:] >= documents[:-1]).all():
+            return compiled.lookup(*self.postings, terms, documents)
+        order = np.argsort(documents, kind="stable")
+        found = np.empty((documents.size, terms.size), np.uint8)
+        found[order] = compiled.lookup(*self.postings, terms, documents[order])
+        return found
 
     def literal_counts(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Returns how many of some rows hold each of `postings.terms` in their own text, uint32 (T,)."""

@@ -64,9 +64,7 @@ def _wider(ranking: Ranking) -> Ranking:
     search = replace(ranking.search, depth=2 * ranking.search.depth)
     pairs = zip(search.strands, ranking.queries, strict=True)
     proposed = [search.propose(strand, [query], search.depth)[0] for strand, query in pairs]
-    return Ranking.of(
-        search, ranking.text, ranking.queries, proposed, ranking.weights, ranking.notes, ranking.positions
-    )
+    return Ranking.of(search, ranking.text, ranking.queries, proposed, ranking.weights, ranking.notes, ranking)
 
 
 def _exhausted(ranking: Ranking) -> bool:

@@ -86,16 +86,18 @@ class Ranking:
         proposed: Sequence[Hits],
         weights: Floats,
         notes: dict[str, Any] | None = None,
-        also: NDArray[np.int64] | None = None,
+        older: Ranking | None = None,
     ) -> Ranking:
-        """Returns the fused ranking of everything that the strands propose, and of what is wanted `also`.
+        """Returns the fused ranking of everything that the strands propose, and of the candidates of an older one.
+
+        What the older one knows of a strand whose query is the same is not computed again.
 
         Raises:
             QueryError: a score is no number: the query's vector is not.
         """
         listed = [hits.positions for hits in proposed]
-        positions = np.unique(np.concatenate([*listed, np.empty(0, np.int64) if also is None else also]))
-        candidates = _candidates(search, queries, proposed, positions)
+        positions = np.unique(np.concatenate([*listed, *([] if older is None else [older.positions])]))
+        candidates = _candidates(search, queries, proposed, positions, older)
         fused = search.fusion(candidates, weights)
         return cls(
             search, text, tuple(queries), tuple(proposed), weights, positions, candidates, fused, dict(notes or {})
@@ -111,7 +113,7 @@ class Ranking:
             hits if new is old else search.propose(strand, [new], search.depth)[0]
             for strand, new, old, hits in zip(search.strands, queries, self.queries, self.proposed, strict=True)
         ]
-        return Ranking.of(search, self.text, queries, proposed, self.weights, {**self.notes, **notes}, self.positions)
+        return Ranking.of(search, self.text, queries, proposed, self.weights, {**self.notes, **notes}, self)
 
     def weighed(self, weights: Floats, **notes: Any) -> Ranking:
         """Returns the ranking by other weights of the strands."""
@@ -185,11 +187,24 @@ class Ranking:
 
 
 def _candidates(
-    search: Search, queries: Sequence[Any], proposed: Sequence[Hits], positions: NDArray[np.int64]
+    search: Search,
+    queries: Sequence[Any],
+    proposed: Sequence[Hits],
+    positions: NDArray[np.int64],
+    older: Ranking | None,
 ) -> Candidates:
     snapshot, pairs = search.snapshot, list(zip(search.strands, queries, strict=True))
     bounds = np.array([strand.bounds(snapshot, query) for strand, query in pairs], np.float64)
-    scores = np.stack([s.scores(snapshot, q, positions) for s, q in pairs], axis=1).astype(np.float64)
+    known = None if older is None else np.searchsorted(positions, older.positions)
+    scores = np.empty((positions.size, len(pairs)))
+    for column, (strand, query) in enumerate(pairs):
+        if older is None or query is not older.queries[column]:
+            scores[:, column] = strand.scores(snapshot, query, positions)
+            continue
+        fresh = np.ones(positions.size, bool)
+        fresh[known] = False
+        scores[known, column] = older.candidates.scores[:, column]
+        scores[fresh, column] = strand.scores(snapshot, query, positions[fresh])
     if not np.isfinite(scores).all():
         names = [s.name for s, column in zip(search.strands, scores.T, strict=True) if not np.isfinite(column).all()]
         raise QueryError(f"the {' and '.join(names)} strand scores this query with what is no number")

@@ -97,7 +97,9 @@ def test_lookup_gives_what_was_stored(collection, query):
             if int(forward.terms[p]) in column:
                 stored[row, column[int(forward.terms[p])]] = impacts[p]
     np.testing.assert_array_equal(reference.lookup(postings, query[0], documents), stored)
-    np.testing.assert_array_equal(kernels.lookup(*postings, query[0], documents), stored)
+    np.testing.assert_array_equal(kernels.lookup(*postings, query[0], documents[::-1].copy()), stored[::-1])
+    few = np.sort(np.random.default_rng(0).integers(postings.size, size=3)) if postings.size else documents
+    np.testing.assert_array_equal(kernels.lookup(*postings, query[0], few), reference.lookup(postings, query[0], few))
 
 
 @given(collections())
