@@ -52,7 +52,7 @@ def tune_command(
     learned: MovedLearned = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Choose an index's weights by judged queries, and keep them where they are better.
+    """Choose an index's weights by judged queries, and keep them where searches are better with them.
 
     Scores are cross-validated: each query is ranked by weights that other queries chose. About 30 judged queries are
     enough to see a large gain, a few hundred for a small one.

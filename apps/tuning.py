@@ -15,9 +15,11 @@ from ..eval import EvalError, load_beir, read_qrels
 from ..eval.calibrating import calibrate
 from ..eval.contract import Qrels
 from ..eval.diagram import reliability_page
+from ..eval.gains import measure_named
 from ..eval.judged import Judged, judge
 from ..eval.label_free import calibrate_label_free, label_free
-from ..eval.ranker import seen, train
+from ..eval.ranker import TRAINERS, seen, train
+from ..eval.trial import Trial, try_out
 from ..eval.tuning import Tuned, tune
 from ..retriever import QueryError, Retriever
 from ..retriever.log import read_log
@@ -82,22 +84,30 @@ def _check(request: Request) -> None:
         raise QueryError("--report goes with --calibrate")
     if (request.ranker is None) != (request.out is None):
         raise QueryError("--ranker and --out go together, as: --ranker logistic --out model.json")
-    if request.ranker is not None and request.calibrate is not None:
-        raise QueryError("--ranker trains a model and --calibrate fits probabilities; give one of the two")
+    jobs = {
+        "--reset": request.reset, "--label-free": request.label_free, "--calibrate": request.calibrate,
+        "--ranker": request.ranker,
+    }  # fmt: skip
+    asked = [name for name, value in jobs.items() if value]
+    if len(asked) > 1:
+        raise QueryError(f"{' and '.join(asked)} are jobs of their own; give one at a time")
+    measure_named(request.measure)
+    if request.ranker is not None and request.ranker not in TRAINERS:
+        raise EvalError(f"no ranker {request.ranker!r}; there are: {', '.join(TRAINERS)}")
     if request.depth < 1:
         raise QueryError(f"--depth is how many are wanted: a whole number of at least 1, not {request.depth}")
 
 
 def _reset(retriever: Retriever, request: Request) -> None:
     if not request.dry_run:
-        retriever.settle(weights=None, calibration=None, tuned=None)
+        retriever.settle(fusion=None, weights=None, calibration=None, tuned=None)
         retriever.commit()
     facts = retriever.info()
     if request.as_json:
         console.print_json({"reset": not request.dry_run, "weights": facts["weights"], "fusion": facts["fusion"]})
         return
     done = "would go" if request.dry_run else "are"
-    console.out.print(f"{request.index}: weights {done} back to plait's own, and no calibration is kept")
+    console.out.print(f"{request.index}: fusion and weights {done} back to plait's own, and no calibration is kept")
 
 
 def _weights(retriever: Retriever, request: Request) -> None:
@@ -106,15 +116,18 @@ def _weights(retriever: Retriever, request: Request) -> None:
     facts = retriever.info()
     own = facts["weights"] if facts["weights_from"] == "the index" and facts["tuned"] is None else None
     found = tune(judged, prior=own, measure=request.measure, seed=request.seed)
-    written = found.better and not request.dry_run
+    trial = try_out(retriever, judged, found, prior=own, seed=request.seed)
+    written = trial.better and not request.dry_run
     if written:
-        record = found.record(date=now(), version=version("plait"))
+        about = {"source": found.source, "queries": found.queries, "measure": found.measure}
+        record = {**about, **trial.to_json(), "date": now(), "plait": version("plait")}
         retriever.settle(fusion=found.fusion, weights=found.weights, tuned=record)
         retriever.commit()
     if request.as_json:
-        console.print_json({**found.to_json(), "had": facts["weights"], "written": written})
+        told_of = {"had": facts["weights"], "searched": trial.to_json(), "written": written}
+        console.print_json({**found.to_json(), **told_of})
         return
-    _print(found, facts, request, written=written)
+    _print(found, trial, facts, request, written=written)
 
 
 def _calibration(retriever: Retriever, request: Request) -> None:
@@ -140,7 +153,7 @@ def _calibration(retriever: Retriever, request: Request) -> None:
     console.print_table(scores_table(("predicted", "observed", "hits"), rows))
     if request.calibrate == LABEL_FREE:
         console.note(
-            "queries made of documents have one right answer: where people's have several, probabilities are far too low"
+            "queries made of documents have one right answer: where people's have more, probabilities are far too low"
         )
     console.out.print(
         f"expected calibration error {found.near.error:.4f}, Brier {found.near.brier:.4f} "
@@ -230,7 +243,7 @@ def _judged(
     return judged
 
 
-def _print(found: Tuned, facts: Mapping[str, Any], request: Request, *, written: bool) -> None:
+def _print(found: Tuned, trial: Trial, facts: Mapping[str, Any], request: Request, *, written: bool) -> None:
     rows = [
         ("as it is", told(facts["weights"]), f"{found.before:.4f}", ""),
         ("tuned", told(found.weights), f"{found.after:.4f}", "{:.4f} to {:.4f}".format(*found.interval)),
@@ -239,15 +252,19 @@ def _print(found: Tuned, facts: Mapping[str, Any], request: Request, *, written:
     title = f"{found.queries:,} judged queries, before any step"
     console.print_table(scores_table(("", "weights", found.measure, "95 % interval"), rows, title=title))
     console.out.print(
-        f"tuned is cross-validated; it gains {found.after - found.before:+.4f} "
-        "({:+.4f} to {:+.4f}) over what the index has".format(*found.gain)
+        f"as searches are, with their steps ({trial.pipeline}): {trial.before:.4f} as it is, {trial.after:.4f} tuned; "
+        f"it gains {trial.after - trial.before:+.4f} "
+        "({:+.4f} to {:+.4f})".format(*trial.gain)
     )
+    console.out.print("tuned is cross-validated: each query is ranked by weights that others chose")
     if written:
         console.out.print(f"{request.index} keeps {told(found.weights)}; plait tune --reset takes them back")
-    elif found.better:
+        if facts["calibrated"]:
+            console.note("its calibration was fitted to other weights and tells nothing now; fit it anew: --calibrate")
+    elif trial.better:
         console.out.print("nothing was written: --dry-run")
     else:
-        console.out.print("nothing was written: the index ranks no worse as it is")
+        console.out.print("nothing was written: searches gain no more than a standard error, which may be luck")
 
 
 def told(weights: Mapping[str, float]) -> str:

@@ -106,8 +106,9 @@ def calibrate_label_free(retriever: Retriever, *, count: int = 200, seed: int = 
 
     Each is four words of a sentence: less a quotation than a title or a sentence is, which would make the index look
     better than it is with people's queries. Its probabilities are those of being *the* document that was meant. Against
-    people's judgements its expected calibration error over the first ten hits was .02 on scifact and .08 on WikiQA, which
-    have about one relevant document a query; .27 to .64 on nfcorpus, lisa and medline, which have many: far too low.
+    people's judgements its expected calibration error over the first ten hits was .02 on scifact and .08 on WikiQA,
+    which have about one relevant document a query; .27 to .64 on nfcorpus, lisa and medline, which have many: far too
+    low.
 
     Raises:
         EvalError: too few queries could be made.

@@ -6,7 +6,7 @@ and a weighting pays for its distance from plait's own, less the more queries th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,8 +54,7 @@ class Choosing(NamedTuple):
         random, count = np.random.default_rng(seed), len(self.values)
         total = np.zeros(count)
         for _ in range(repeats):
-            for left_out in np.array_split(random.permutation(count), min(folds, count)):
-                others = np.setdiff1d(np.arange(count), left_out)
+            for left_out, others in folded(count, folds, random):
                 total[left_out] += self.values[left_out, self.best(others)]
         return total / repeats
 
@@ -93,11 +92,6 @@ class Tuned:
     fusion: str = "convex"
 
     @property
-    def better(self) -> bool:
-        """Whether they are better than what the index has."""
-        return self.after > self.before
-
-    @property
     def strand(self) -> str | None:
         """The strand that is best alone; None where several weigh."""
         used = [name for name, weight in self.weights.items() if weight > 0]
@@ -109,13 +103,8 @@ class Tuned:
             "weights": self.weights, "fusion": self.fusion, "measure": self.measure, "queries": self.queries,
             "source": self.source, "before": self.before, "after": self.after, "interval": list(self.interval),
             "gain": list(self.gain), "fitted": self.fitted, "alone": self.alone, "strand": self.strand,
-            "better": self.better, "unknown_documents": self.unknown,
+            "unknown_documents": self.unknown,
         }  # fmt: skip
-
-    def record(self, *, date: str, version: str) -> dict[str, Any]:
-        """Returns what an index keeps of it, as its setting `tuned`."""
-        kept = ("source", "queries", "measure", "before", "after", "interval", "gain")
-        return {name: self.to_json()[name] for name in kept} | {"date": date, "plait": version}
 
 
 def simplex(strands: int, step: float = STEP) -> Floats:
@@ -161,19 +150,18 @@ def tune(
     if folds < 2:
         raise EvalError(f"a cross-validation has at least 2 folds, not {folds}")
     wanted = measure_named(measure)
-    known = FUSIONS["convex"].weights if prior is None else prior
-    choosing = _choosing(judged, wanted, simplex(len(judged.strands), step), shares(known, judged.strands))
-    values = choosing.crossed(folds, REPEATS[len(judged) < ENOUGH] if repeats is None else repeats, seed)
-    best = choosing.best()
-    corners = [int(np.argmax(choosing.grid[:, column])) for column in range(len(judged.strands))]
-    strongest = max(corners, key=lambda row: choosing.values[:, row].mean())
-    if _clearly(choosing.values[:, strongest] - values):
-        best, values = strongest, choosing.values[:, strongest]
+    chosen = choosing(judged, wanted, prior=prior, step=step)
+    values = chosen.crossed(folds, REPEATS[len(judged) < ENOUGH] if repeats is None else repeats, seed)
+    best = chosen.best()
+    corners = [int(np.argmax(chosen.grid[:, column])) for column in range(len(judged.strands))]
+    strongest = max(corners, key=lambda row: chosen.values[:, row].mean())
+    if _clearly(chosen.values[:, strongest] - values):
+        best, values = strongest, chosen.values[:, strongest]
     before = judged.present(wanted)
     means = bootstrap_means(np.stack([values, values - before], axis=1), samples=SAMPLES, seed=seed)
     low, high = percentile_interval(means).tolist()
     return Tuned(
-        weights=dict(zip(judged.strands, choosing.grid[best].round(6).tolist(), strict=True)),
+        weights=dict(zip(judged.strands, chosen.grid[best].round(6).tolist(), strict=True)),
         measure=wanted.name,
         queries=len(judged),
         source=judged.source,
@@ -181,8 +169,8 @@ def tune(
         after=float(values.mean()),
         interval=(low[0], high[0]),
         gain=(low[1], high[1]),
-        fitted=float(choosing.values[:, best].mean()),
-        alone={s: float(choosing.values[:, row].mean()) for s, row in zip(judged.strands, corners, strict=True)},
+        fitted=float(chosen.values[:, best].mean()),
+        alone={s: float(chosen.values[:, row].mean()) for s, row in zip(judged.strands, corners, strict=True)},
         unknown=judged.unknown,
         fusion=judged.fusion,
     )
@@ -199,11 +187,22 @@ def _clearly(differences: Floats) -> bool:
     return bool(differences.mean() > differences.std(ddof=1) / np.sqrt(len(differences)))
 
 
-def _choosing(judged: Judged, measure: Measure, grid: Floats, prior: Floats) -> Choosing:
+def folded(count: int, folds: int, random: np.random.Generator) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yields for each part of so many queries its rows and those of all others."""
+    for left_out in np.array_split(random.permutation(count), min(folds, count)):
+        yield left_out, np.setdiff1d(np.arange(count), left_out)
+
+
+def choosing(
+    judged: Judged, measure: Measure, *, prior: Mapping[str, float] | None = None, step: float = STEP
+) -> Choosing:
+    """Returns what weights are chosen from; the arguments are those of `tune`."""
+    known = FUSIONS["convex"].weights if prior is None else prior
+    grid, near = simplex(len(judged.strands), step), shares(known, judged.strands)
     values = judged.table(grid, measure)
     whole = Measure(measure.name, measure.gain, EVERY)
     cut = len(judged) >= ENOUGH or measure.gain is GAINS["R"]  # recall of everything is the same by all weights
-    penalty = DISTANCE * np.sqrt(30) * ((grid - prior) ** 2).sum(axis=1)
+    penalty = DISTANCE * np.sqrt(30) * ((grid - near) ** 2).sum(axis=1)
     return Choosing(grid, values, values if cut else judged.table(grid, whole), penalty)
 
 

@@ -156,7 +156,9 @@ def _trees(held: Mapping[str, Any], rows: Floats) -> Floats:
         split, threshold = np.array(tree["feature"], np.int64), np.array(tree["threshold"], np.float64)
         ways = np.array([tree["left"], tree["right"]], np.int64)
         at = np.zeros(len(rows), np.int64)
-        while (going := np.flatnonzero(split[at] >= 0)).size:
+        for _ in range(split.size):  # no path is longer; a damaged file may hold a circle
+            if not (going := np.flatnonzero(split[at] >= 0)).size:
+                break
             node = at[going]
             at[going] = ways[(rows[going, split[node]] > threshold[node]).astype(np.int64), node]
         total += np.array(tree["value"], np.float64)[at]

@@ -7,7 +7,9 @@ import pytest
 from plait.eval import EvalError, judge, score_run, tune
 from plait.eval.gains import measure_named
 from plait.eval.judged import Judged, JudgedQuery
+from plait.eval.trial import try_out
 from plait.eval.tuning import shares, simplex
+from plait.retriever import Retriever
 
 from .conftest import QRELS, QUERIES
 
@@ -51,7 +53,6 @@ def test_one_strand_alone_is_an_answer(better, strand):
     assert found.weights[strand] >= 0.8
     assert found.alone[strand] == 1.0
     assert found.after > found.before
-    assert found.better
 
 
 def test_every_value_of_the_table_is_the_measure_of_that_ranking():
@@ -123,3 +124,21 @@ def test_unknown_documents_are_counted(hybrid):
 def test_folds():
     with pytest.raises(EvalError, match="at least 2 folds, not 1"):
         tune(made(6, 0), folds=1)
+
+
+def test_a_trial_without_steps_is_the_cross_validation_itself(fruit, tmp_path):
+    queries = {f"{query}-{part}": text for part in range(3) for query, text in QUERIES.items()}
+    qrels = {query: QRELS[query.partition("-")[0]] for query in queries}
+    with Retriever.create(tmp_path / "i", strands="lexical,dense", pipeline="none") as retriever:
+        retriever.add(fruit.documents())
+        retriever.commit()
+        judged = judge(retriever, queries, qrels)
+        found = tune(judged, repeats=1)
+        trial = try_out(retriever, judged, found)
+        assert trial.pipeline == "none"
+        assert (trial.before, trial.after) == pytest.approx((found.before, found.after))
+        assert trial.gain == pytest.approx(found.gain)
+        assert trial.better == (trial.after - trial.before > trial.error)
+        retriever.settle(pipeline="feedback")
+        retriever.commit()
+        assert try_out(retriever, judged, found).pipeline == ("none" if found.strand else "feedback")
