@@ -61,7 +61,7 @@ def main() -> None:
         notes=[
             "Documents are indexed whole, title and text; a document whose id is the query's own is dropped.",
             f"`{PLAIN}`, `{RRF}` and `{EXPANSIONS}` stand beside the defaults for comparison; they have no target. The "
-            "last weights a query term by the documents that a model expands to it, instead of those whose text holds it.",
+            "last weights a query term by the documents that a model expands to it, not by those whose text holds it.",
             f"`{STATIC}` and `{FUSED_STATIC}` search the same index with dense queries from the table: no transformer.",
             "The model saw no text of these collections; see its card in encoders/models.",
             "Run cards with encoder identities, checksums of the data and per-query values are in the JSON.",

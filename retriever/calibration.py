@@ -1,7 +1,7 @@
 """Calibration: a fused score as a probability of relevance.
 
-Isotonic regression (pool adjacent violators) or Platt's sigmoid, fitted by `plait tune --calibrate` and kept by the index
-for the settings that it was fitted with; with others a score means something else, and no probability is told.
+Isotonic regression (pool adjacent violators) or Platt's sigmoid, fitted by `plait tune --calibrate` and kept by the
+index for the settings that it was fitted with; with others a score means something else, and no probability is told.
 """
 
 from __future__ import annotations
