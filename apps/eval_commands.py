@@ -16,10 +16,12 @@ from .options import (
     LearnedModel,
     MovedDense,
     MovedLearned,
+    PipelineOption,
     SkipBad,
     Strands,
     Weights,
     check_models,
+    parsed_pipeline,
     parsed_sizes,
     parsed_weights,
 )
@@ -81,6 +83,7 @@ def eval_command(
     language: Language = None,
     fusion: FusionOption = None,
     weights: Weights = None,
+    pipeline: PipelineOption = None,
     depth: Depth = 200,
     as_json: JsonFlag = False,
 ) -> None:
@@ -100,7 +103,8 @@ def eval_command(
         Request(
             data=(*(data or ()), *(data_option or ())), split=split, index=index, measures=measures,
             runs=tuple(run or ()), save_runs=save_runs, card=card, report=report, per_query=per_query,
-            made_with=made_with, strands=strands, fusion=fusion, weights=parsed_weights(weights), depth=depth,
+            made_with=made_with, strands=strands, fusion=fusion, weights=parsed_weights(weights),
+            pipeline=parsed_pipeline(pipeline), depth=depth,
             systems=tuple(system or ()), systems_file=systems, defaults=defaults, baseline=baseline, latency=latency,
             sizes=parsed_sizes(sizes), distractors=distractors, seed=seed, skip_bad=skip_bad, as_json=as_json,
         )

@@ -41,6 +41,7 @@ class Request:
     strands: str | None = None
     fusion: str | None = None
     weights: Mapping[str, float] | None = None
+    pipeline: str | Sequence[Mapping[str, Any]] | None = None
     depth: int = 200
     systems: tuple[str, ...] = ()
     systems_file: Path | None = None
@@ -63,6 +64,7 @@ class Request:
         """The options given that mean a search."""
         options = {
             "--index": self.index, "--save-runs": self.save_runs, "--fusion": self.fusion, "--weights": self.weights,
+            "--pipeline": self.pipeline,
             "--strands": self.strands, "--dense": self.made_with.get("dense"),
             "--learned": self.made_with.get("learned"), "--language": self.made_with.get("lexical"),
             "--system": self.systems or None, "--systems": self.systems_file, "--latency": self.latency or None,
@@ -140,7 +142,7 @@ def _plans(
     if not request.defaults:
         return list(named)
     strands = available if request.strands is None else parse_strands(request.strands, available)
-    chosen = {"fusion": request.fusion, "weights": request.weights}
+    chosen = {"fusion": request.fusion, "weights": request.weights, "pipeline": request.pipeline}
     fused = {name: value for name, value in chosen.items() if value is not None} | {"depth": request.depth}
     return [*measuring.default_plans(strands, alone={"depth": request.depth}, fused=fused), *named]
 

@@ -19,6 +19,7 @@ from .errors import (
 from .fusion import FUSIONS
 from .hits import Answer, Hit, Match, StrandScore
 from .ingest import read_documents
+from .log import QueryLog, read_log
 from .pipeline import STEPS, read_pipeline
 from .proof import Proof
 from .queries import read_queries
@@ -42,11 +43,13 @@ __all__ = [
     "PlaitError",
     "Proof",
     "QueryError",
+    "QueryLog",
     "Ranking",
     "Retriever",
     "StoreError",
     "StrandScore",
     "read_documents",
+    "read_log",
     "read_pipeline",
     "read_queries",
 ]

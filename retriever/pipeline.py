@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from . import specs
+from .adapt import adapt
 from .amplitude import amplitude
 from .boosts import boost, host, recency
 from .collaborative import collaborative
@@ -31,25 +32,26 @@ class Row:
 
     Attributes:
         function: ranking and options -> ranking.
-        reach: the option that says how many of the best it looks at.
+        reach: the option that says how many of the best it looks at; None where it looks at none.
     """
 
     function: Callable[..., Ranking]
-    reach: str
+    reach: str | None = "top"
 
 
 STEPS: dict[str, Row] = {
     "feedback": Row(feedback, "documents"),
-    "rerank": Row(rerank, "top"),
-    "rescore": Row(rescore, "top"),
-    "collaborative": Row(collaborative, "top"),
-    "mmr": Row(mmr, "top"),
-    "clusters": Row(clusters, "top"),
-    "fields": Row(fields, "top"),
-    "amplitude": Row(amplitude, "top"),
-    "boost": Row(boost, "top"),
-    "recency": Row(recency, "top"),
-    "host": Row(host, "top"),
+    "adapt": Row(adapt, None),
+    "rerank": Row(rerank),
+    "rescore": Row(rescore),
+    "collaborative": Row(collaborative),
+    "mmr": Row(mmr),
+    "clusters": Row(clusters),
+    "fields": Row(fields),
+    "amplitude": Row(amplitude),
+    "boost": Row(boost),
+    "recency": Row(recency),
+    "host": Row(host),
 }
 DEFAULT_PIPELINE = "feedback"  # of a search that fuses strands; one strand alone is left as it is
 NONE = "none"
@@ -120,5 +122,7 @@ def _step(item: Any) -> tuple[str, int, Step]:
         raise QueryError(f"a step is a name, a mapping or a function; not {item!r}")
     row: Row = specs.named(STEPS, "step", item.name)
     (options,) = specs.checked(f"the step {item.name!r}", item.options, row.function)
-    reach = options.get(row.reach, specs.options_of(row.function)[row.reach].default)
-    return str(item), int(reach), partial(row.function, **options)
+    reach = 0
+    if row.reach is not None:
+        reach = int(options.get(row.reach, specs.options_of(row.function)[row.reach].default))
+    return str(item), reach, partial(row.function, **options)
