@@ -148,6 +148,11 @@ def _info_rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "strands", ", ".join(facts["strands"])
     yield "fusion", f"{facts['fusion']} ({weights}; chosen by {facts['weights_from']})"
     yield "steps", facts["pipeline"]
+    if (tuned := facts["tuned"]) is not None:
+        gain = f"{tuned['measure']} {tuned['before']:.4f} -> {tuned['after']:.4f}"
+        yield "tuned", f"by {tuned['queries']:,} judged queries ({tuned['source']}), {gain}, {tuned['date'][:10]}"
+    if facts["calibrated"]:
+        yield "calibrated", "yes: hits have a probability of relevance"
     yield (
         "lexical",
         f"BM25 k1={facts['bm25']['k1']:g} b={facts['bm25']['b']:g}, {facts['average_length']:.1f} terms a document",

@@ -171,14 +171,23 @@ def _chosen(measured: Mapping[str, Any], half: Sequence[str]) -> str:
     return max(CHOICES, key=lambda choice: _mean(measured, choice, half))
 
 
+def _plain(measured: Mapping[str, Any], half: Sequence[str], other: Sequence[str]) -> tuple[str, float]:
+    """Returns the best fixed weights of a half, and their mean on the other one."""
+    weights, _ = _fixed(measured, half)
+    return weights, statistics.fmean(measured[name]["grid"][weights] for name in other)
+
+
+def _gain(measured: Mapping[str, Any], half: Sequence[str], other: Sequence[str]) -> float:
+    return _mean(measured, _chosen(measured, half), other) - _plain(measured, half, other)[1]
+
+
 def _halves(measured: Mapping[str, Any]) -> common.Table:
     rows = []
     for half, other in _splits(measured):
-        choice, (weights, _) = _chosen(measured, half), _fixed(measured, half)
-        plain = statistics.fmean(measured[name]["grid"][weights] for name in other)
+        choice, (weights, plain) = _chosen(measured, half), _plain(measured, half, other)
         rows.append(
             (" ".join(half), choice, f"{_mean(measured, choice, other):.4f}", weights, f"{plain:.4f}",
-             f"{_mean(measured, choice, other) - plain:+.4f}")
+             f"{_gain(measured, half, other):+.4f}")
         )  # fmt: skip
     columns = ("chosen on", "setting", "on the others", "fixed weights chosen there", "on the others", "gain")
     return common.Table("Halves", columns, rows)
@@ -199,10 +208,19 @@ def _checks(measured: Mapping[str, Any]) -> list[common.Check]:
     scores = {name: facts["scores"] for name, facts in measured.items()}
     worst = min(each["default"] - max(each[s] for s in ("lexical", "learned", "dense")) for each in scores.values())
     share = {name: each["default"] - each["default, no feedback"] for name, each in scores.items()}
+    halves = [_gain(measured, *split) for split in _splits(measured)]
     apart = max(facts["tuned"]["best"] - facts["tuned"]["tuned"] for facts in measured.values())
     return [
         common.Check(
             "default over the best fixed weights, mean", _mean(measured, "default") - fixed, GAIN, "", True, 4
+        ),
+        common.Check(
+            "halves: over fixed weights, both chosen on the other three, mean",
+            statistics.fmean(halves),
+            GAIN,
+            "",
+            True,
+            4,
         ),
         common.Check("default over the better strand, worst collection", worst, -LOSS, "", True, 4),
         common.Check("feedback's share, mean", statistics.fmean(share.values()), 0.0, "", True, 4),

@@ -138,11 +138,12 @@ def _score(candidates: Mapping[str, tuple[list[str], Any]], weights: Sequence[fl
 def _combinations() -> list[tuple[float, ...]]:
     parts = round(1 / STEP)
     whole = [(a, b, parts - a - b) for a in range(parts + 1) for b in range(parts + 1 - a)]
-    return [tuple(round(part * STEP, 6) for part in three) for three in whole]
+    default = tuple(FUSIONS["convex"].weights[strand] for strand in STRANDS)  # which need not lie on the grid
+    return list(dict.fromkeys([*(tuple(round(part * STEP, 6) for part in three) for three in whole), default]))
 
 
 def _name(weights: Sequence[float]) -> str:
-    return ", ".join(f"{weight:.2f}" for weight in weights)
+    return ", ".join(f"{weight:.3f}".removesuffix("0") for weight in weights)
 
 
 def _table(measured: Mapping[str, Mapping[str, float]]) -> common.Table:
