@@ -18,6 +18,7 @@ def by_vowels(query, texts):
 
 
 STEPS_TO_TRY = [
+    "adapt:words=3:short=2",
     "collaborative:top=7",
     "collaborative:strands=dense+learned:neighbours=2:top=9",
     "mmr:top=8:trade=0.4",
