@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -151,7 +150,7 @@ def _once(retriever: Any, query: str, args: argparse.Namespace) -> Iterator[tupl
         began = time.perf_counter()
         scored = Ranking.of(ranking.search, query, ranking.queries, ranking.proposed, ranking.weights)
         rescored = time.perf_counter()
-        fused = replace(scored, fused=scored.search.fusion(scored.candidates, scored.weights))
+        fused = scored.weighed(scored.weights)  # fuses once more
         searching._answer(searching._settled(fused, options, {}, searching._Clock()), options)
         ended = time.perf_counter()
         if number:
