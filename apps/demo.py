@@ -80,7 +80,7 @@ def _next_steps(out: Path) -> None:
     plait = shlex.quote(_command())
     lines = (
         "",
-        "Each hit shows its fused score, what each strand said (score, share of the best, rank) and the matched terms.",
+        "Each hit shows its fused score, each strand's (as it is, normalised, rank) and the matched terms.",
         "The index stays. Next steps, ready to paste:",
         "",
         f'  {plait} search {name} "read a file line by line" -k 5 --explain',
