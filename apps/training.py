@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..retriever import QueryError
-from ..train import RECIPES, Event, Recipe, TrainError, recipe_of
+from ..train import RECIPES, Event, Recipe, recipe_of
 from ..train.events import EVALUATION, STEPS
 from . import console
 from .render import scores_table
@@ -96,10 +96,7 @@ def parsed_settings(given: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    try:
-        tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    except ImportError as error:
-        raise TrainError('--set needs the package tomli on Python 3.10: pip install "plait[train]"') from error
+    tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from .calibration import Calibration
 from .errors import QueryError
 from .fusion import Fusion, chosen, weights_for
@@ -106,21 +104,17 @@ def checked_settings(settings: Mapping[str, Any], strands: Sequence[str], change
     return made
 
 
-def least_score(calibration: Calibration | None, probability: float, score: float | None) -> float:
-    """Returns the fused score from which a hit is at least so probably relevant.
+def check_probability(calibration: Calibration | None, probability: float | None) -> None:
+    """Checks the least probability that a search asks for.
 
     Raises:
         QueryError: there is no calibration for these settings, or it is no probability.
     """
+    if probability is None:
+        return
     if not 0 <= probability <= 1:
         raise QueryError(f"min_probability lies between 0 and 1, not {probability!r}")
     if calibration is None:
         raise QueryError(
             "the index has no calibration for these settings: fit one with plait tune --calibrate, or use min_score"
         )
-    points = np.linspace(calibration.scores[0], calibration.scores[-1], 4097)
-    enough = points[calibration(points) >= probability]
-    least = float(enough[0]) if enough.size else np.inf
-    if probability <= calibration.probabilities[0]:
-        least = -np.inf
-    return max(least, -np.inf if score is None else score)

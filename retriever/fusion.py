@@ -7,9 +7,8 @@ document's fused score does not depend on how many hits were asked for, nor on w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +74,6 @@ class Combination:
         function: values, candidates, weights and options -> float64 (candidates,).
         weights: by strand.
         normalise, transform: names of the tables in `normalise`.
-        options: of those.
         ranks: whether ranks count, so that every strand's window is needed.
         monotone: whether a higher value never lowers the result, so that a top k can be proven.
     """
@@ -84,13 +82,12 @@ class Combination:
     weights: Mapping[str, float]
     normalise: str = "bounds"
     transform: str = "none"
-    options: Mapping[str, Any] = field(default_factory=dict)
     ranks: bool = False
     monotone: bool = True
 
 
 _ALIKE = {"lexical": 1.0, "learned": 1.0, "dense": 1.0}
-# Chosen with `benchmarks/fusion.py`, on one half of the collections and looked at on the other, both ways round.
+# Settled with the collections of `benchmarks/fusion.py` in sight; that page judges halves by each other.
 _CHOSEN = {"lexical": 0.135, "learned": 0.07, "dense": 0.795}
 FUSIONS: dict[str, Combination] = {
     "convex": Combination(convex, _CHOSEN, normalise="norm"),
@@ -151,8 +148,7 @@ def chosen(text: str) -> Fusion:
         specs.named(TRANSFORMS, "transform", given.pop("transform", row.transform)),
         row.function,
     )
-    own = {name: value for name, value in row.options.items() if any(name in specs.options_of(f) for f in functions)}
-    first, second, third = specs.checked(f"the fusion {name!r}", {**own, **given}, *functions)
+    first, second, third = specs.checked(f"the fusion {name!r}", given, *functions)
     return Fusion(
         name=text,
         weights=row.weights,

@@ -17,7 +17,7 @@ from ..index import create as create_index
 from ..index.database import digest
 from ..index.writer import TIDIED, Compaction, check_compaction
 from . import search as searching
-from .choice import Steps, checked_settings, chosen_for, least_score, storable
+from .choice import Steps, check_probability, checked_settings, chosen_for, storable
 from .documents import Document, IngestError
 from .encoders import Encoders, Given, made_with, remembered
 from .errors import MismatchError, QueryError
@@ -610,11 +610,10 @@ class Retriever:
         if not names:
             raise QueryError("no strand was named")
         choice = chosen_for(self._snapshot.settings, names, fusion, weights, pipeline)
-        if min_probability is not None:
-            min_score = least_score(choice.calibration, min_probability, min_score)
+        check_probability(choice.calibration, min_probability)
         return searching.Options(
             int(k), names, choice.fusion, choice.weights, int(depth), explain, filter, exactness, choice.pipeline,
-            prove, min_score, choice.weights_from, choice.calibration,
+            prove, min_score, choice.weights_from, choice.calibration, min_probability,
         )  # fmt: skip
 
 

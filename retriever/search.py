@@ -41,6 +41,7 @@ class Options:
     min_score: float | None = None
     weights_from: str = "this search"
     calibration: Calibration | None = None
+    min_probability: float | None = None
 
     @property
     def reach(self) -> int:
@@ -161,6 +162,8 @@ def _settled(ranking: Ranking, settings: Options, took: dict[str, float], clock:
     rows = ranking.search.snapshot.settle(ranking.fused, ranking.positions, settings.k)
     if settings.min_score is not None:
         rows = rows[ranking.fused[rows] >= settings.min_score]
+    if settings.min_probability is not None and settings.calibration is not None:
+        rows = rows[settings.calibration(ranking.fused[rows]) >= settings.min_probability]
     return Ranked(ranking, rows, proof, {**took, "steps": clock.lap()})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple, get_args
 
 from .errors import QueryError
@@ -42,8 +43,9 @@ def parse_list(text: str) -> list[Spec]:
     return [parse(part) for part in text.split(",") if part.strip()]
 
 
+@cache
 def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Returns a function's options: its keyword-only parameters."""
+    """Returns a function's options: its keyword-only parameters; annotations are read once, not in every search."""
     parameters = inspect.signature(function, eval_str=True).parameters
     return {name: each for name, each in parameters.items() if each.kind is inspect.Parameter.KEYWORD_ONLY}
 
