@@ -11,46 +11,53 @@ from typing import Annotated, Any
 
 import typer
 
+from ..encoders.cache import VectorCache
 from ..retriever import IngestError, QueryError, Retriever
 from ..retriever.strands import parse_strands
 from ..retriever.streams import open_stream, rejecter
-from . import console, searching
+from . import console
+from .corpora import MODELS
+from .encoding import AUTO, Encoding, ready, show_cache
 from .endings import Commands, utf8_output
 from .eval_commands import eval_command, reproduce_command
+from .exchanging import dump_command, load_command
+from .exporting import export_command
 from .fields import check_declared, fields
 from .ingesting import Reading, ingest, reading
+from .models_command import models_command
 from .options import (
+    CacheOption,
     CommitEvery,
     DenseIndex,
     DenseModel,
-    Depth,
-    Exactness,
+    Devices,
     FieldOption,
-    FilterOption,
     FusionOption,
     IndexArgument,
     JsonFlag,
     Language,
     LearnedModel,
-    MinProbability,
-    MinScore,
+    LuceneImpactOption,
+    LuceneOption,
     MovedDense,
     MovedLearned,
     Overlap,
+    ParentsFlag,
     PassagesOption,
     PathsArgument,
     PipelineOption,
-    Prove,
+    Processes,
     SkipBad,
     Strands,
     Weights,
     Words,
     check_models,
     parsed_fields,
-    parsed_pipeline,
     parsed_weights,
     pipeline_name,
 )
+from .search_command import search_command
+from .train_command import train_command
 from .tune_command import tune_command
 
 app = typer.Typer(
@@ -71,6 +78,8 @@ def index_command(
     dense: DenseModel = None,
     learned: LearnedModel = None,
     language: Language = None,
+    lucene: LuceneOption = None,
+    lucene_impact: LuceneImpactOption = None,
     fusion: FusionOption = None,
     weights: Weights = None,
     pipeline: PipelineOption = None,
@@ -79,8 +88,12 @@ def index_command(
     passages: PassagesOption = "auto",
     words: Words = 200,
     overlap: Overlap = 40,
+    parents: ParentsFlag = False,
     skip_bad: SkipBad = False,
     commit_every: CommitEvery = 16384,
+    cache: CacheOption = None,
+    processes: Processes = None,
+    devices: Devices = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make an index from files, or go on where an interrupted run stopped.
@@ -90,13 +103,15 @@ def index_command(
     """
     options = {
         "strands": strands, "dense": dense, "learned": learned, "lexical": language,
+        "lucene": lucene, "lucene_impact": lucene_impact,
         "fusion": fusion, "weights": parsed_weights(weights), "pipeline": pipeline_name(pipeline),
         "dense_index": dense_index, "fields": parsed_fields(field),
     }  # fmt: skip
     chosen = {name: value for name, value in options.items() if value is not None}
     check_models(strands, chosen)
     given = reading(paths, passages=passages, words=words, overlap=overlap, skip_bad=skip_bad)
-    _index(out, chosen, given, commit_every=commit_every, as_json=as_json)
+    with ready(out, chosen, Encoding(cache, processes, devices)) as (chosen, kept):
+        _index(out, chosen, given, commit_every=commit_every, as_json=as_json, cache=kept, parents=parents)
 
 
 @app.command("add")
@@ -110,12 +125,17 @@ def add_command(
     commit_every: CommitEvery = 16384,
     dense: MovedDense = None,
     learned: MovedLearned = None,
+    cache: CacheOption = None,
+    processes: Processes = None,
+    devices: Devices = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Add documents to an index; one whose id is known replaces the older."""
     given = reading(paths, passages=passages, words=words, overlap=overlap, skip_bad=skip_bad)
-    with closing(Retriever.open(index, dense=dense, learned=learned)) as retriever:
-        ingest(retriever, given, commit_every=commit_every, as_json=as_json)
+    models = {name: model for name, model in (("dense", dense), ("learned", learned)) if model is not None}
+    encoding = Encoding(cache, processes, devices)
+    with ready(index, models, encoding) as (chosen, kept), closing(Retriever.open(index, **chosen)) as retriever:
+        ingest(retriever, given, commit_every=commit_every, as_json=as_json, cache=kept)
 
 
 @app.command("delete")
@@ -179,125 +199,15 @@ def fields_command(
     fields(index, add=add, drop=drop, as_json=as_json)
 
 
-@app.command("search")
-def search_command(
-    index: IndexArgument,
-    query: Annotated[str | None, typer.Argument(help="What to look for; after -- it may begin with a dash.")] = None,
-    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
-    strands: Strands = None,
-    fusion: FusionOption = None,
-    weights: Weights = None,
-    pipeline: PipelineOption = None,
-    depth: Depth = 200,
-    filter: FilterOption = None,
-    exactness: Exactness = 1.0,
-    prove: Prove = False,
-    min_score: MinScore = None,
-    min_probability: MinProbability = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show which terms matched and what they add.")] = False,
-    queries: Annotated[
-        Path | None, typer.Option("--queries", help="Many queries: .jsonl, .tsv or one a line; - reads stdin.")
-    ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="With --queries: write the TREC run to this file.")] = None,
-    log: Annotated[Path | None, typer.Option("--log", help="Append the query and its hits to this file.")] = None,
-    skip_bad: SkipBad = False,
-    dense: MovedDense = None,
-    learned: MovedLearned = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Search an index: one query, or many from a file, written as a TREC run."""
-    searching.check_options(query, queries, run, skip_bad=skip_bad, explain=explain, as_json=as_json)
-    options: dict[str, Any] = {
-        "k": k, "strands": strands, "fusion": fusion, "weights": parsed_weights(weights),
-        "pipeline": parsed_pipeline(pipeline), "depth": depth, "filter": filter, "exactness": exactness, "prove": prove,
-        "min_score": min_score, "min_probability": min_probability,
-    }  # fmt: skip
-    kept = searching.query_log(log, many=queries is not None, as_json=as_json)
-    with closing(Retriever.open(index, dense=dense, learned=learned, log=kept)) as retriever:
-        if queries is None:
-            searching.search_one(retriever, query or "", {**options, "explain": explain}, as_json=as_json)
-            return
-        texts = searching.queries_from(queries, skip_bad=skip_bad)
-        if as_json:
-            searching.search_many_as_json(retriever, texts, {**options, "explain": explain})
-        else:
-            searching.search_many(retriever, texts, options, run=run)
-
-
+app.command("search")(search_command)
 app.command("eval")(eval_command)
 app.command("reproduce")(reproduce_command)
 app.command("tune")(tune_command)
-
-
-@app.command("train")
-def train_command(
-    recipe: Annotated[
-        str | None, typer.Argument(help="A recipe by name, or a .toml file that changes one; see --list.")
-    ] = None,
-    data: Annotated[
-        list[Path] | None, typer.Argument(help="Pairs (.jsonl), BEIR folders, or documents of any kind.")
-    ] = None,
-    base: Annotated[
-        str | None, typer.Option("--base", help="The model to start from: a Hugging Face folder or a hub name.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to make, or to go on in.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe, as steps=2000; once for each.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="How many steps; as --set steps=N.")] = None,
-    evaluate: Annotated[
-        list[Path] | None, typer.Option("--eval", help="A BEIR folder to measure with; once for each.")
-    ] = None,
-    evaluate_every: Annotated[
-        int, typer.Option("--eval-every", help="Measure after every so many steps, too; 0: at the end alone.")
-    ] = 0,
-    exclude: Annotated[
-        list[Path] | None, typer.Option("--exclude", help="A collection whose texts must not be trained on.")
-    ] = None,
-    held_out: Annotated[
-        float, typer.Option("--held-out", help="Documents to measure with: a share, or a number of them; 0: none.")
-    ] = 0.02,
-    limit: Annotated[int | None, typer.Option("--limit", help="The most pairs of each source.")] = None,
-    generate: Annotated[
-        str | None, typer.Option("--generate", help="How queries are made for documents, as title,heading.")
-    ] = None,
-    checkpoint_every: Annotated[int, typer.Option("--checkpoint-every", help="Steps between two saves.")] = 200,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Where vectors and states are kept.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin the steps anew.")] = False,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of torch.")] = None,
-    precision: Annotated[str, typer.Option("--precision", help="Of the ONNX model: int8 or fp32.")] = "int8",
-    licence: Annotated[str, typer.Option("--licence", help="Of the trained model, for its card.")] = "unknown",
-    skip_bad: SkipBad = False,
-    list_them: Annotated[bool, typer.Option("--list", help="Show the recipes.")] = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Train an encoder on pairs, a collection or bare documents; the same command goes on where it stopped.
-
-    OUT then holds a model that index, search and eval take as --learned and --dense, a Hugging Face checkpoint,
-    a report and a model card.
-    """
-    from . import training
-
-    if list_them:
-        training.list_recipes(as_json=as_json)
-        return
-    if recipe is None or not data or out is None:
-        raise QueryError(
-            "give a recipe, data and --out, as: plait train inference-free pairs.jsonl --base FOLDER --out DIR"
-        )
-    options = {
-        "held_out": held_out, "evaluate": evaluate, "evaluate_every": evaluate_every, "exclude": exclude,
-        "limit": limit, "generate": generate, "checkpoint_every": checkpoint_every, "cache": cache, "device": device,
-        "threads": threads, "precision": precision, "licence": licence, "skip_bad": skip_bad,
-    }  # fmt: skip
-    changes = [*(settings or []), *([] if steps is None else [f"steps={steps}"])]
-    training.train(
-        training.Request(
-            recipe=recipe, data=data, base=base, out=out, settings=changes, options=options, fresh=fresh,
-            as_json=as_json,
-        )
-    )  # fmt: skip
+app.command("dump")(dump_command)
+app.command("load")(load_command)
+app.command("models")(models_command)
+app.command("export")(export_command)
+app.command("train")(train_command)
 
 
 @app.command("info")
@@ -317,6 +227,19 @@ def info_command(
         console.print_table(info_table(facts))
         if verify:
             console.out.print("every file matches its checksum")
+
+
+@app.command("cache")
+def cache_command(
+    folder: Annotated[str, typer.Argument(help="The cache's folder; auto is plait's own.")] = AUTO,
+    clear: Annotated[bool, typer.Option("--clear", help="Forget all vectors.")] = False,
+    limit: Annotated[
+        float | None, typer.Option("--limit", help="The most room it may take, in gigabytes, from now on.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what the vector cache of --cache holds, empty it, or bound it."""
+    show_cache(folder, clear=clear, limit=limit, as_json=as_json)
 
 
 @app.command("demo")
@@ -346,11 +269,22 @@ def main() -> None:
     app()
 
 
-def _index(out: Path, chosen: Mapping[str, Any], given: Reading, *, commit_every: int, as_json: bool) -> None:
+def _index(
+    out: Path,
+    chosen: Mapping[str, Any],
+    given: Reading,
+    *,
+    commit_every: int,
+    as_json: bool,
+    cache: VectorCache | None,
+    parents: bool,
+) -> None:
     new = not (out / "plait.db").exists()
     with closing(Retriever.create(out, **chosen) if new else _opened(out, chosen)) as retriever:
         try:
-            ingest(retriever, given, commit_every=commit_every, as_json=as_json)
+            if parents:
+                retriever.keep_parents()
+            ingest(retriever, given, commit_every=commit_every, as_json=as_json, cache=cache)
         except IngestError:
             empty = new and not len(retriever)
             retriever.close()
@@ -361,7 +295,7 @@ def _index(out: Path, chosen: Mapping[str, Any], given: Reading, *, commit_every
 
 def _opened(out: Path, chosen: Mapping[str, Any]) -> Retriever:
     """Returns an index that is there already; what was fixed when it was made may be said again, but not changed."""
-    models = {name: chosen[name] for name in ("dense", "learned", "lexical") if name in chosen}
+    models = {name: chosen[name] for name in MODELS if name in chosen}
     retriever = Retriever.open(out, **models)
     facts = retriever.info()
     fixed = ("fusion", "weights", "pipeline", "dense_index")

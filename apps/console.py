@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from ..encoders.counting import Tokens
 from ..retriever import Document
 
 
@@ -59,12 +60,18 @@ def note(message: str) -> None:
 
 
 class _Rate(ProgressColumn):
-    """Documents or queries a second since the start."""
+    """Documents or queries, and tokens, a second since the start."""
 
     def render(self, task: Task) -> Text:
         """Returns the column's text."""
-        done, elapsed = f"{task.fields['done']:,} {task.fields['unit']}", task.elapsed or 0.0
-        return Text(f"{done}, {task.fields['done'] / elapsed:,.0f}/s" if elapsed > 0 else done)
+        return Text(_rates(task.fields["done"], task.fields["unit"], task.fields["tokens"], task.elapsed or 0.0))
+
+
+def _rates(done: int, unit: str, tokens: int, seconds: float) -> str:
+    """Returns "2,000 documents, 100/s, 9,000 tokens/s"; without tokens where no model reads any."""
+    rates = [f"{done / seconds:,.0f}/s"] if seconds > 0 else []
+    rates += [f"{tokens / seconds:,.0f} tokens/s"] if seconds > 0 and tokens else []
+    return ", ".join([f"{done:,} {unit}", *rates])
 
 
 class Meter:
@@ -79,6 +86,7 @@ class Meter:
     def __init__(self, label: str, total: int | None, *, unit: str = "documents") -> None:
         self._label, self._total, self._unit = label, total, unit
         self._bytes = self.documents = 0
+        self.tokens = Tokens()  # for `counting`: what models read meanwhile
         self._began = time.monotonic()
         self._told = self._began
         self._bar: Progress | None = None
@@ -112,14 +120,14 @@ class Meter:
                 TimeRemainingColumn(elapsed_when_finished=True),
             ]
             self._bar = Progress(*columns, console=err, transient=True)
-            self._task = self._bar.add_task(self._label, total=self._total, done=0, unit=self._unit)
+            self._task = self._bar.add_task(self._label, total=self._total, done=0, tokens=0, unit=self._unit)
             self._bar.tasks[0].start_time = self._bar.get_time() - (now - self._began)
             self._bar.start()
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._bytes, done=self.documents)
+            self._bar.update(self._task, completed=self._bytes, done=self.documents, tokens=self.tokens.total)
 
     def _line(self, seconds: float) -> str:
-        told = f"{self._label}: {self.documents:,} {self._unit}, {self.documents / seconds:,.0f}/s"
+        told = f"{self._label}: {_rates(self.documents, self._unit, self.tokens.total, seconds)}"
         if self._total and 0 < self._bytes < self._total:
             left = seconds * (self._total - self._bytes) / self._bytes
             told += f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"

@@ -22,7 +22,13 @@ from . import console
 from .ingesting import Skipped
 
 LOOKED_UP = 1000  # relevant documents that are looked for in an index, to see that it is one of this corpus
-MODELS = ("dense", "learned", "lexical")  # what an index that is there already may be opened with
+MODELS = (
+    "dense",
+    "learned",
+    "lexical",
+    "lucene",
+    "lucene_impact",
+)  # what an index that is there already may be opened with
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from .options import (
     JsonFlag,
     Language,
     LearnedModel,
+    LuceneImpactOption,
+    LuceneOption,
     MovedDense,
     MovedLearned,
     PipelineOption,
@@ -81,6 +83,8 @@ def eval_command(
     dense: DenseModel = None,
     learned: LearnedModel = None,
     language: Language = None,
+    lucene: LuceneOption = None,
+    lucene_impact: LuceneImpactOption = None,
     fusion: FusionOption = None,
     weights: Weights = None,
     pipeline: PipelineOption = None,
@@ -96,6 +100,7 @@ def eval_command(
 
     options = {
         "strands": strands, "dense": dense, "learned": learned, "lexical": language,
+        "lucene": lucene, "lucene_impact": lucene_impact,
     }  # fmt: skip
     made_with = {name: value for name, value in options.items() if value is not None}
     check_models(strands, made_with)
@@ -134,12 +139,15 @@ def reproduce_command(
     ] = False,
     dense: MovedDense = None,
     learned: MovedLearned = None,
+    lucene: LuceneOption = None,
+    lucene_impact: LuceneImpactOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure again what a run card holds, and compare; status 1 where a value differs."""
     from .reproducing import Request, reproduce
 
-    models = {name: value for name, value in (("dense", dense), ("learned", learned)) if value is not None}
+    named = {"dense": dense, "learned": learned, "lucene": lucene, "lucene_impact": lucene_impact}
+    models = {name: value for name, value in named.items() if value is not None}
     request = Request(
         card=card, data=tuple(data or ()), index=index, runs=tuple(run or ()), distractors=distractors,
         tolerance=tolerance, other_data=other_data, models=models, as_json=as_json,

@@ -15,7 +15,7 @@ from ..eval.plans import unique
 from ..eval.report import curve, overview, per_query, significance, summary
 from ..retriever import QueryError, Retriever
 from ..retriever.search import check_fusion
-from ..retriever.strands import STRANDS, parse_strands
+from ..retriever.strands import NEIGHBOURS, STRANDS, parse_strands
 from . import console, corpora
 from .render import scores_table, shift_lines
 from .searching import batches
@@ -67,6 +67,7 @@ class Request:
             "--pipeline": self.pipeline,
             "--strands": self.strands, "--dense": self.made_with.get("dense"),
             "--learned": self.made_with.get("learned"), "--language": self.made_with.get("lexical"),
+            "--lucene": self.made_with.get("lucene"), "--lucene-impact": self.made_with.get("lucene_impact"),
             "--system": self.systems or None, "--systems": self.systems_file, "--latency": self.latency or None,
             "--sizes": self.sizes or None, "--distractors": self.distractors,
         }  # fmt: skip
@@ -162,12 +163,26 @@ def _collections(
             continue
         place = corpora.place_of(request.index, dataset, several=len(datasets) > 1)
         wanted = corpora.Wanted(
-            place, dataset, request.made_with, skip_bad=request.skip_bad, distractors=request.distractors,
+            place, dataset, _made_with(request, dataset, several=len(datasets) > 1), skip_bad=request.skip_bad,
+            distractors=request.distractors,
             plans=lambda strands: _plans(request, named, strands),
         )  # fmt: skip
         with corpora.opened(wanted) as (retriever, settings):
             plans = _plans(request, named, retriever.strands)
             yield measuring.Collection(dataset, retriever, plans, runs, about, settings)
+
+
+def _made_with(request: Request, dataset: measuring.Dataset, *, several: bool) -> dict[str, Any]:
+    """Returns what makes or opens a collection's index: each collection has a Lucene index of its own."""
+    made = dict(request.made_with)
+    for name in NEIGHBOURS:
+        key = name.replace("-", "_")
+        if (given := made.get(key)) is None:
+            continue
+        if several and COLLECTION not in given:
+            raise QueryError(f"with several collections each has a Lucene index: --{name} 'indexes/{COLLECTION}'")
+        made[key] = given.replace(COLLECTION, corpora.folder_name(dataset.name))
+    return made
 
 
 def _run_names(runs: tuple[Path, ...]) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import typer
 
+from ..encoders.cache import VectorCache
+from ..encoders.counting import counting
 from ..retriever import Document, IngestError, QueryError, Retriever, read_documents
 from ..retriever.sources import total_bytes
 from . import console
@@ -57,9 +60,12 @@ def reading(paths: Sequence[str], *, passages: str, words: int, overlap: int, sk
     return Reading(documents, meter, skipped, skip_bad)
 
 
-def ingest(retriever: Retriever, given: Reading, *, commit_every: int, as_json: bool) -> None:
+def ingest(
+    retriever: Retriever, given: Reading, *, commit_every: int, as_json: bool, cache: VectorCache | None = None
+) -> None:  # fmt: skip
     """Adds what was read and commits; on Ctrl-C commits what was finished and exits with code 130."""
-    with console.stoppable() as stop:
+    began = time.monotonic()
+    with console.stoppable() as stop, counting(given.meter.tokens) as tokens:
         try:
             done = retriever.add(
                 stop.until(given.documents),
@@ -76,12 +82,16 @@ def ingest(retriever: Retriever, given: Reading, *, commit_every: int, as_json: 
         finally:
             given.meter.close()
         retriever.commit()
+    seconds = time.monotonic() - began
     if not stop.asked:
         merge_where_it_pays(retriever, done.added)
     facts: dict[str, Any] = {
         "index": str(retriever.folder), "added": done.added, "unchanged": done.unchanged, "removed": done.removed,
         "skipped": given.skipped.count, "documents": len(retriever), "stopped": stop.asked,
+        "tokens": tokens.total, "seconds": round(seconds, 3), "tokens_per_second": round(tokens.total / seconds, 1),
     }  # fmt: skip
+    if cache is not None:
+        facts["cache"] = {"folder": str(cache.folder), "asked": cache.asked, "found": cache.found}
     if as_json:
         console.print_json(facts)
     else:
@@ -94,4 +104,9 @@ def ingest(retriever: Retriever, given: Reading, *, commit_every: int, as_json: 
 def _tell(facts: dict[str, Any]) -> None:
     parts = [f"added {facts['added']:,}"]
     parts += [f"{name} {facts[name]:,}" for name in ("unchanged", "removed", "skipped") if facts[name]]
-    console.out.print(f"{', '.join(parts)}; {facts['index']} holds {facts['documents']:,} documents", soft_wrap=True)
+    told = [", ".join(parts), f"{facts['index']} holds {facts['documents']:,} documents"]
+    if facts["tokens"]:
+        told.append(f"{facts['tokens']:,} tokens in {facts['seconds']:,.1f} s, {facts['tokens_per_second']:,.0f}/s")
+    if "cache" in facts:
+        told.append(f"{facts['cache']['found']:,} of {facts['cache']['asked']:,} texts were in the cache")
+    console.out.print("; ".join(told), soft_wrap=True)

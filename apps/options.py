@@ -33,6 +33,14 @@ DenseModel = Annotated[str | None, typer.Option("--dense", help="Dense model: em
 LearnedModel = Annotated[str | None, typer.Option("--learned", help="Sparse model: embedded, a folder or a hub name.")]
 MovedDense = Annotated[str | None, typer.Option("--dense", help="Where the dense model is now, if it has moved.")]
 MovedLearned = Annotated[str | None, typer.Option("--learned", help="Where the sparse model is now, if it has moved.")]
+LuceneOption = Annotated[
+    str | None,
+    typer.Option("--lucene", help="A Lucene index for the strand lucene (BM25), as PATH or PATH:k1=0.82:analyzer=de."),
+]
+LuceneImpactOption = Annotated[
+    str | None,
+    typer.Option("--lucene-impact", help="A Lucene index for the strand lucene-impact, as PATH:encoder=MODEL."),
+]
 DenseIndex = Annotated[
     str | None, typer.Option("--dense-index", help="auto, flat, or a FAISS factory string, as IVF1024,SQ8.")
 ]
@@ -40,6 +48,13 @@ Language = Annotated[str | None, typer.Option("--language", help="Language of th
 PassagesOption = Annotated[
     str, typer.Option("--passages", help="auto cuts text files into passages, always also records, never neither.")
 ]
+ParentsFlag = Annotated[
+    bool, typer.Option("--parents", help="Also keep an index of parents, made of their passages; see --hierarchy.")
+]
+HierarchyFlag = Annotated[
+    bool, typer.Option("--hierarchy", help="Best parents first, then passages inside them: adds the step parents.")
+]
+GroupFlag = Annotated[bool, typer.Option("--group", help="Show the hits of each parent together.")]
 Words = Annotated[int, typer.Option("--words", help="The greatest length of a passage.")]
 Overlap = Annotated[int, typer.Option("--overlap", help="Words that neighbouring passages share.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Count and skip bad input instead of stopping.")]
@@ -52,6 +67,15 @@ FilterOption = Annotated[
 ]
 Exactness = Annotated[
     float, typer.Option("--exactness", help="Below 1 the sparse strands may miss hits, and are faster when large.")
+]
+CacheOption = Annotated[
+    str | None, typer.Option("--cache", help="Keep vectors here for later runs: a folder, or auto for plait's own.")
+]
+Processes = Annotated[
+    int | None, typer.Option("--processes", min=1, help="Encode in so many processes, each with its own model.")
+]
+Devices = Annotated[
+    str | None, typer.Option("--devices", help="Where torch models run, a process for each, as cuda:0,cuda:1.")
 ]
 CommitEvery = Annotated[int, typer.Option("--commit-every", min=1, help="Commit after this many documents.")]
 

@@ -14,6 +14,7 @@ from ..eval.card import plans_of
 from ..eval.dataset import sha256
 from ..eval.loading import IR_DATASETS, load_dataset
 from ..retriever import Retriever
+from ..retriever.strands import NEIGHBOURS
 from . import console, corpora
 from .evaluating import answered
 from .render import scores_table
@@ -131,7 +132,8 @@ def _made_with(request: Request, part: Mapping[str, Any]) -> dict[str, Any]:
     settings, known = part["settings"], inspect.signature(Retriever.create).parameters
     made = {name: value for name, value in settings.items() if name in known and value is not None}
     sources = {name: source for name, source in settings.get("sources", {}).items() if source is not None}
-    models = {name: value for name, value in request.models.items() if name in part["encoders"]}
+    sources = {name: source for name, source in sources.items() if name not in NEIGHBOURS}  # a card holds no paths
+    models = {name: value for name, value in request.models.items() if name.replace("_", "-") in part["encoders"]}
     return {"strands": list(part["encoders"]), **made, **settings.get("bm25", {}), **sources, **models}
 
 

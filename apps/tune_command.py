@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from .options import Depth, IndexArgument, JsonFlag, MovedDense, MovedLearned, SkipBad
+from .options import (
+    Depth,
+    IndexArgument,
+    JsonFlag,
+    LuceneImpactOption,
+    LuceneOption,
+    MovedDense,
+    MovedLearned,
+    SkipBad,
+)
 
 
 def tune_command(
@@ -50,6 +59,8 @@ def tune_command(
     skip_bad: SkipBad = False,
     dense: MovedDense = None,
     learned: MovedLearned = None,
+    lucene: LuceneOption = None,
+    lucene_impact: LuceneImpactOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Choose an index's weights by judged queries, and keep them where searches are better with them.
@@ -63,6 +74,7 @@ def tune_command(
         Request(
             index=index, queries=queries, qrels=qrels, data=data, log=log, split=split, measure=measure, depth=depth,
             seed=seed, ranker=ranker, out=out, calibrate=calibrate, report=report, label_free=label_free, reset=reset,
-            dry_run=dry_run, skip_bad=skip_bad, as_json=as_json, models={"dense": dense, "learned": learned},
+            dry_run=dry_run, skip_bad=skip_bad, as_json=as_json,
+            models={"dense": dense, "learned": learned, "lucene": lucene, "lucene_impact": lucene_impact},
         )
     )  # fmt: skip

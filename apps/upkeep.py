@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..index import Snapshot, StoreError, Writer
+from ..index import Report, Snapshot, StoreError, Writer
 from ..index import check as check_index
-from ..retriever import Retriever
+from ..retriever import Retriever, parents
 from . import console
 
 # Merging all segments after so many documents were added is paid for when it copies at most so many times as many.
@@ -41,7 +41,7 @@ def compact(index: Path, *, anew: bool, as_json: bool) -> None:
 
 def check(index: Path, *, as_json: bool) -> bool:
     """Reads a whole index, says what is wrong with it, and returns whether nothing is."""
-    report = check_index(index)
+    report = _checked(index)
     if as_json:
         problems = [asdict(problem) for problem in report.problems]
         facts = {"files": report.files, "bytes": report.bytes, "documents": report.documents, "problems": problems}
@@ -53,6 +53,18 @@ def check(index: Path, *, as_json: bool) -> bool:
         verdict = f"{len(report.problems):,} problem(s)" if report.problems else "all as it was written"
         console.out.print(f"{index}: {read}: {verdict}", soft_wrap=True)
     return not report.problems
+
+
+def _checked(index: Path) -> Report:
+    """Returns what a check finds in an index, and in its level of parents where it keeps one."""
+    report, level = check_index(index), index / parents.NAME
+    if not (level / "plait.db").exists():
+        return report
+    more = check_index(level)
+    again = f"remove {level}, and make it again with `plait index ... --parents`"
+    problems = [replace(problem, where=f"{parents.NAME}: {problem.where}", advice=again) for problem in more.problems]
+    counts = (report.files + more.files, report.bytes + more.bytes, report.documents + more.documents)
+    return Report(*counts, (*report.problems, *problems))
 
 
 def merge_where_it_pays(retriever: Retriever, added: int) -> None:

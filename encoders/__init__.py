@@ -6,7 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoint import UnsupportedModelError as UnsupportedModelError
+    from .cache import CacheWarning as CacheWarning
+    from .cache import VectorCache as VectorCache
+    from .cached import cached_dense as cached_dense
+    from .cached import cached_learned as cached_learned
+    from .cached import cached_pair as cached_pair
     from .contract import DenseEncoder as DenseEncoder
     from .contract import EncoderError as EncoderError
     from .contract import Identity as Identity
@@ -21,24 +25,36 @@ if TYPE_CHECKING:
     from .load import load_dense as load_dense
     from .load import load_joint as load_joint
     from .load import load_learned as load_learned
+    from .model_files import UnsupportedModelError as UnsupportedModelError
+    from .preparing import prepared as prepared
+    from .processes import pooled as pooled
+    from .terms import TermsEncoder as TermsEncoder
 
 # public name -> module that has it; imported when first asked for, so that a query never pays for a model
 _HOME = {
+    "CacheWarning": "cache",
     "CrossEncoder": "cross",
     "DenseEncoder": "contract",
     "EncoderError": "contract",
     "Identity": "contract",
     "JointEncoder": "contract",
     "SparseEncoder": "contract",
-    "UnsupportedModelError": "checkpoint",
+    "UnsupportedModelError": "model_files",
+    "VectorCache": "cache",
     "OnnxCrossEncoder": "cross",
     "OnnxDenseEncoder": "dense",
     "OnnxJointEncoder": "joint",
     "OnnxSparseEncoder": "learned",
+    "TermsEncoder": "terms",
+    "cached_dense": "cached",
+    "cached_learned": "cached",
+    "cached_pair": "cached",
     "load_cross": "cross",
     "load_dense": "load",
     "load_joint": "load",
     "load_learned": "load",
+    "pooled": "processes",
+    "prepared": "preparing",
 }
 
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

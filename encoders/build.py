@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checkpoint import JOINT_KEY, TORCH_HINT, Checkpoint, UnsupportedModelError, read_checkpoint
+from .checkpoint import JOINT_KEY, Checkpoint, read_checkpoint
 from .contract import EncoderError
 from .extras import require
+from .graph import DENSE, OUTPUT, WEIGHTS
 from .heads import ACTIVATIONS, POOLINGS, dense_graph, joint_graph, learned_graph
 from .joint_checkpoint import QueryTable, read_query_table, read_sparse_half
 from .manifest import (
@@ -36,10 +37,13 @@ from .manifest import (
     sha256,
     whole_number,
 )
+from .model_files import TORCH_HINT, UnsupportedModelError
 from .precision import PRECISIONS, row_scales
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .families.recipes import Recipe
 
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
 DENSE_MODULES = {"Transformer", "Pooling", "Normalize"}
@@ -78,6 +82,7 @@ def build(
     pooling: str | None = None,
     normalize: bool | None = None,
     activation: str | None = None,
+    recipe: Recipe | None = None,
 ) -> Manifest:
     """Writes a model folder and returns its manifest; the same checkpoint and options give the same bytes.
 
@@ -91,6 +96,7 @@ def build(
         pooling: "mean", "cls" or "max"; the folder's own where None. Not for a learned head.
         normalize: whether vectors get length one; the folder's own choice where None. Not for a learned head.
         activation: "log1p" or "log1p_log1p"; the folder's own where None. Not for a dense head.
+        recipe: how outputs become vectors where the family of the checkpoint has ways of its own.
 
     Raises:
         EncoderError: something is missing or broken.
@@ -113,13 +119,19 @@ def build(
         positions=_positions(checkpoint),
         specials=_special_ids(tokenizer),
         prompts=checkpoint.prompts,
-        idf={} if head == "dense" else checkpoint.idf,
+        idf=dict(recipe.idf) if recipe is not None else {} if head == "dense" else checkpoint.idf,
         joint=written.joint,
+        recipe=None if recipe is None else _recipe_facts(recipe, head, checkpoint),
         files={file: sha256(content) for file, content in files.items()},
         source=source_hashes(checkpoint.folder),
     )
     write_folder(Path(out), {**files, MANIFEST: manifest.to_text().encode("utf-8")})
     return manifest
+
+
+def _recipe_facts(recipe: Recipe, head: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    outputs = {WEIGHTS if head == "learned" else DENSE: OUTPUT}
+    return {**recipe.to_json(), "outputs": outputs, "vocabulary": len(checkpoint.tensors["words.weight"])}
 
 
 def source_hashes(folder: Path) -> dict[str, str]:

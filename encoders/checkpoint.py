@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .contract import EncoderError
 from .extras import require
+from .model_files import TORCH_HINT, ModelFiles, UnsupportedModelError, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 Tensors = dict[str, "NDArray[np.float32]"]
 
 JOINT_KEY = "plait"  # in the config.json of a joint checkpoint: what its sparse half is like
-TORCH_HINT = 'pip install "plait[torch]" runs it through sentence-transformers'
-
-
-class UnsupportedModelError(EncoderError):
-    """The folder holds a model that our ONNX builder cannot write."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +108,8 @@ HIDDEN_ACTIVATIONS = {**_GELU_NAMES, "relu": "relu"}
 
 
 @dataclass
-class Checkpoint:
-    """A model folder, read lazily.
+class Checkpoint(ModelFiles):
+    """A model folder of a family that we write, read lazily.
 
     Attributes:
         folder: where it is.
@@ -122,8 +117,6 @@ class Checkpoint:
         family: how its model type spells things.
     """
 
-    folder: Path
-    config: dict[str, Any]
     family: Family = field(repr=False)
 
     def setting(self, name: str) -> Any:
@@ -162,77 +155,6 @@ class Checkpoint:
         """Whether there is a masked-LM head."""
         return "head.transform.weight" in self.tensors
 
-    @cached_property
-    def tokenizer_json(self) -> str:
-        """The tokenizer as the text of a tokenizer.json; built from vocab.txt where there is none."""
-        path = self.folder / "tokenizer.json"
-        return read_text(path) if path.is_file() else _wordpiece(self.folder, self._tokenizer_config).to_str()
-
-    @cached_property
-    def _tokenizer_config(self) -> dict[str, Any]:
-        return read_json(self.folder / "tokenizer_config.json", {})
-
-    @property
-    def max_length(self) -> int:
-        """Tokens read of a text: sentence-transformers' limit, else the tokenizer's, else the number of positions."""
-        positions = int(self.config.get("max_position_embeddings", 512))
-        sentence = read_json(self.folder / "sentence_bert_config.json", {}).get("max_seq_length")
-        return min(positions, int(sentence or self._tokenizer_config.get("model_max_length") or positions))
-
-    @cached_property
-    def modules(self) -> list[str]:
-        """The sentence-transformers modules by class name; empty where there is no modules.json."""
-        return [module["type"].rpartition(".")[2] for module in read_json(self.folder / "modules.json", [])]
-
-    @property
-    def pooling(self) -> str:
-        """The pooling that the folder asks for; "mean" where it asks for none.
-
-        Raises:
-            UnsupportedModelError: it asks for more than one, or for one that we do not write.
-        """
-        settings = self._module_config("Pooling")
-        modes = [settings["pooling_mode"]] if "pooling_mode" in settings else _pooling_flags(settings)
-        if len(modes) > 1 or not set(modes) <= {"mean", "cls", "max"}:
-            raise UnsupportedModelError(
-                f"{self.folder}: pooling {'+'.join(modes)} is not mean, cls or max; {TORCH_HINT}"
-            )
-        return modes[0] if modes else "mean"
-
-    @property
-    def normalize(self) -> bool:
-        """Whether vectors are brought to length one: by a module, or because the model is compared by cosine."""
-        return "Normalize" in self.modules or self._sentence_config.get("similarity_fn_name") == "cosine"
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """What is put before a "query" and before a "document"."""
-        prompts = self._sentence_config.get("prompts") or {}
-        found = {"query": prompts.get("query"), "document": prompts.get("document", prompts.get("passage"))}
-        return {side: prompt for side, prompt in found.items() if prompt}
-
-    @property
-    def learned_activation(self) -> str:
-        """What follows the pooling, "log1p" or "log1p_log1p"; "log1p" where the folder does not say."""
-        settings = self._module_config("SpladePooling")
-        strategy = settings.get("pooling_strategy", "max")
-        if strategy != "max":
-            raise UnsupportedModelError(f"{self.folder}: SPLADE pooling {strategy!r} is not max; {TORCH_HINT}")
-        return {"log1p_relu": "log1p_log1p"}.get(settings.get("activation_function", "relu"), "log1p")
-
-    @cached_property
-    def idf(self) -> dict[str, float]:
-        """Query weights by token, from idf.json; empty where there is none."""
-        return {str(token): float(weight) for token, weight in read_json(self.folder / "idf.json", {}).items()}
-
-    @cached_property
-    def _sentence_config(self) -> dict[str, Any]:
-        return read_json(self.folder / "config_sentence_transformers.json", {})
-
-    def _module_config(self, module: str) -> dict[str, Any]:
-        found = sorted(self.folder.glob(f"*_{module}/config.json"))
-        return read_json(found[0], {}) if found else {}
-
 
 def read_checkpoint(folder: str | Path) -> Checkpoint:
     """Returns the checkpoint in a folder; weights are read when asked for.
@@ -257,44 +179,6 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
 def is_joint(folder: Path) -> bool:
     """Tells whether a folder holds a joint checkpoint, by its config.json."""
     return JOINT_KEY in read_json(folder / "config.json", {})
-
-
-def read_text(path: Path) -> str:
-    """Returns a file's text.
-
-    Raises:
-        EncoderError: it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise EncoderError(f"{path} is missing") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise EncoderError(f"{path} cannot be read: {error}") from error
-
-
-def read_json(path: Path, default: Any = None) -> Any:
-    """Returns a JSON file's value; the default where there is no such file.
-
-    Raises:
-        EncoderError: it is missing and there is no default, or is not the kind of JSON expected.
-    """
-    if default is not None and not path.is_file():
-        return default
-    try:
-        value = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise EncoderError(f"{path} is not valid JSON: {error}") from error
-    expected = dict if default is None else type(default)
-    if not isinstance(value, expected):
-        raise EncoderError(f"{path} holds a JSON {type(value).__name__}, expected {expected.__name__}")
-    return value
-
-
-def _pooling_flags(settings: Mapping[str, Any]) -> list[str]:
-    names = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max"}
-    on = [key for key, value in settings.items() if key.startswith("pooling_mode_") and value]
-    return [names.get(key, key) for key in on]
 
 
 def _read_tensors(folder: Path) -> Mapping[str, Any]:
@@ -350,15 +234,3 @@ def _wanted(family: Family, layers: int) -> list[tuple[str, str]]:
     pairs += [(f"head.{ours}", theirs) for ours, theirs in family.head.items()]
     both = [(f"{ours}.{part}", f"{theirs}.{part}") for ours, theirs in pairs for part in ("weight", "bias")]
     return [*trunk, ("norm.bias", f"{family.trunk['norm']}.bias"), *both]
-
-
-def _wordpiece(folder: Path, settings: Mapping[str, Any]) -> Any:
-    vocab = folder / "vocab.txt"
-    if not vocab.is_file():
-        raise EncoderError(f"{folder} has neither tokenizer.json nor vocab.txt: a tokenizer is needed")
-    return require("tokenizers", f"reading {vocab}").BertWordPieceTokenizer(
-        str(vocab),
-        lowercase=bool(settings.get("do_lower_case", True)),
-        strip_accents=settings.get("strip_accents"),
-        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
-    )

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from .checkpoint import read_json
 from .contract import EncoderError, Identity
 from .extras import require
 from .manifest import MODEL, TOKENIZER, sha256, whole_number
+from .model_files import read_json
 from .onnx_runtime import (
     TOKEN_BUDGET,
     available_cores,

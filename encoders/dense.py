@@ -47,7 +47,7 @@ class OnnxDenseEncoder:
         if queries == STATIC and TABLE not in manifest.files:
             raise EncoderError(no_table(str(folder.path)))
         length = checked_length(max_length, manifest)
-        self._prompts = manifest.prompts
+        self._prompts, self.queries = manifest.prompts, queries
         self._model = OnnxModel(folder, max_length=length, threads=threads, token_budget=token_budget)
         self._identity = manifest.identity(name or manifest.name, length)
         self._static = StaticQueries(folder, self._model.tokenizer) if queries == STATIC else None

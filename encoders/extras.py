@@ -15,6 +15,7 @@ EXTRAS = {
     "torch": "torch",
     "transformers": "torch",
     "sentence_transformers": "torch",
+    "onnxscript": "torch",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .bert_onnx import Trunk
-from .checkpoint import Checkpoint, UnsupportedModelError
+from .checkpoint import Checkpoint
 from .contract import EncoderError
 from .graph import DENSE, INPUT, OUTPUT, OWN, ROWS, WANT_DENSE, WANT_SPARSE, WEIGHTS, Graph
 from .joint_checkpoint import SparseHalf
@@ -88,11 +88,12 @@ def learned_graph(checkpoint: Checkpoint, *, precision: str, activation: str) ->
         activation: one of `ACTIVATIONS`.
 
     Raises:
-        UnsupportedModelError: the checkpoint has no masked-LM head.
+        EncoderError: the checkpoint has no masked-LM head.
     """
     if not checkpoint.has_head:
-        raise UnsupportedModelError(
-            f"{checkpoint.folder} has no masked-LM head, which a learned sparse encoder needs: use it as a dense one"
+        raise EncoderError(
+            f"{checkpoint.folder} has no masked-LM head in its weights, which a learned sparse encoder needs: it would "
+            "be random; use the checkpoint as a dense encoder, or take another"
         )
     activate = ACTIVATIONS[_known(ACTIVATIONS, activation, "activation")]
     trunk = Trunk(checkpoint, _known(PRECISIONS, precision, "precision"))

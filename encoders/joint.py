@@ -63,7 +63,9 @@ class OnnxJointEncoder:
         self.max_length = checked_length(max_length, manifest)
         self.model = JointModel(folder, max_length=self.max_length, threads=threads, token_budget=token_budget)
         self._prompts, self._specials = manifest.prompts, manifest.specials
-        self.token_queries = TokenQueries(self.model.tokenizer, manifest, self.facts.dim)
+        self.token_queries = TokenQueries(
+            self.model.tokenizer, self.facts.dim, specials=manifest.specials, idf=manifest.idf
+        )
         self.static_queries = StaticQueries(folder, self.model.tokenizer) if self.facts.static else None
 
     @property
@@ -211,6 +213,10 @@ class JointLearned:
         if self._encoded:
             return self.joint.encode_learned(texts, "query")
         return self.joint.token_queries.encode(texts)
+
+    def vocabulary(self) -> list[str]:
+        """Returns the token of each column."""
+        return [self.joint.model.tokenizer.token(number) for number in range(self.joint.facts.dim)]
 
     def term_names(self, text: str) -> dict[int, str]:
         """Returns the wordpieces of a text's terms, by column."""

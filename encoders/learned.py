@@ -46,7 +46,9 @@ class OnnxSparseEncoder:
         self._identity = manifest.identity(name or manifest.name, length)
         self._prompt, self._specials = manifest.prompts.get("document", ""), manifest.specials
         query_prompt = manifest.prompts.get("query", "")
-        self._queries = TokenQueries(self._model.tokenizer, manifest, manifest.dim, prompt=query_prompt)
+        self._queries = TokenQueries(
+            self._model.tokenizer, manifest.dim, specials=manifest.specials, idf=manifest.idf, prompt=query_prompt
+        )
 
     @property
     def identity(self) -> Identity:
@@ -70,6 +72,10 @@ class OnnxSparseEncoder:
     def encode_queries(self, texts: Sequence[str]) -> csr_matrix:
         """Returns float32 (len(texts), dim): one weight per distinct token; an empty row where there is none."""
         return self._queries.encode(texts)
+
+    def vocabulary(self) -> list[str]:
+        """Returns the token of each column."""
+        return [self._model.tokenizer.token(number) for number in range(self._identity.dim)]
 
     def term_names(self, text: str) -> dict[int, str]:
         """Returns the wordpieces of a text's terms, by column."""

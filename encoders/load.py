@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,20 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from .checkpoint import UnsupportedModelError, is_joint
+from .checkpoint import is_joint
 from .contract import QUERIES, STATIC, TRANSFORMER, DenseEncoder, EncoderError, SparseEncoder, no_table
-from .extras import require
-from .manifest import FORMAT, JOINT, TABLE, ModelFolder, checked_length, is_built, open_folder, sha256
+from .folders import (
+    EMBEDDED,
+    STATIC_NAMES,
+    built_folder,
+    exported_folder,
+    find_folder,
+    is_embedded,
+    plain_name,
+)
+from .manifest import JOINT, TABLE, ModelFolder, checked_length, is_built, open_folder
+from .model_files import UnsupportedModelError
+from .specs import Spec, parse
 
 if TYPE_CHECKING:
+    from .families.encoder import FamilyEncoder
     from .joint import OnnxJointEncoder
-
-EMBEDDED = "embedded"
-MODELS = Path(__file__).parent / "models"
-# What "embedded" stands for, by strand; and the names that stand for a model with its static queries.
-EMBEDDED_MODELS = {"dense": "plait-mini", "learned": "plait-mini"}
-STATIC_NAMES = {"plait-mini-static": "plait-mini"}
-HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def load_dense(
 
     Args:
         name: "embedded", a folder (one that `build` wrote, or a Hugging Face folder), or a hub name such as
-            "sentence-transformers/all-MiniLM-L6-v2".
+            "sentence-transformers/all-MiniLM-L6-v2"; options may follow, see `plait.encoders.specs`.
         queries: "transformer", or "static" for the query table of a joint model; where None, what the name says, and
             "transformer" where it says nothing. Document vectors are the same.
         max_length: tokens read of a text; the model's own limit where None.
@@ -104,8 +104,18 @@ def load_dense(
     Raises:
         EncoderError: there is no such model, or it cannot be opened, or it has no such queries.
     """
-    options = {"max_length": max_length, "threads": threads, "token_budget": token_budget}
-    return _load(_DENSE, str(name), precision, options, _chosen_queries(str(name), queries))
+    spec = _spec(name, max_length=max_length, threads=threads, token_budget=token_budget, precision=precision)
+    if "densify" in spec.options:
+        return _densified(spec, str(name))
+    return _load(_DENSE, spec.with_options(queries=queries), str(name))
+
+
+def _densified(spec: Spec, asked: str) -> DenseEncoder:
+    from .densified import DensifiedEncoder
+
+    slices = spec.options["densify"]
+    rest = Spec(spec.name, {key: value for key, value in spec.options.items() if key != "densify"})
+    return DensifiedEncoder(_load(_LEARNED, rest, asked), slices=slices)
 
 
 def load_learned(
@@ -116,11 +126,12 @@ def load_learned(
     token_budget: int | None = None,
     precision: str | None = None,
 ) -> SparseEncoder:
-    """Returns a learned sparse encoder, inference-free on the query side.
+    """Returns a learned sparse encoder of any family; see `plait.encoders.families.recipes`.
 
     Args:
         name: "embedded", a folder (one that `build` wrote, or a Hugging Face folder with a masked-LM head or of a joint
-            model), or a hub name such as "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill".
+            model), or a hub name such as "opensearch-project/opensearch-neural-sparse-encoding-doc-v3-distill"; options
+            may follow, as in "folder:family=splade:top=256", see `plait.encoders.specs`.
         max_length: tokens read of a text; the model's own limit where None.
         threads: batches encoded at the same time; the number of cores where None.
         token_budget: the most tokens in a batch.
@@ -129,9 +140,9 @@ def load_learned(
     Raises:
         EncoderError: there is no such model, or it cannot be opened.
     """
-    options = {"max_length": max_length, "threads": threads, "token_budget": token_budget}
-    _refuse_static(str(name), "load_learned")
-    return _load(_LEARNED, str(name), precision, options)
+    spec = _spec(name, max_length=max_length, threads=threads, token_budget=token_budget, precision=precision)
+    _refuse_static(spec.name, "load_learned")
+    return _load(_LEARNED, spec, str(name))
 
 
 def load_joint(
@@ -141,14 +152,14 @@ def load_joint(
     threads: int | None = None,
     token_budget: int | None = None,
     precision: str | None = None,
-) -> OnnxJointEncoder:
+) -> OnnxJointEncoder | FamilyEncoder:
     """Returns a joint encoder: both strands of a document in one forward pass.
 
     It is the one behind what `load_dense` and `load_learned` return for the same model and options, as long as any of
-    them is in use: they share one onnxruntime session.
+    them is in use: they share one model in memory.
 
     Args:
-        name: "embedded", a folder (one that `build` wrote, or a joint checkpoint), or a hub name.
+        name: "embedded", a folder (one that `build` wrote, or a joint checkpoint), or a hub name; options may follow.
         max_length: tokens read of a text; the model's own limit where None.
         threads: batches encoded at the same time; the number of cores where None.
         token_budget: the most tokens in a batch.
@@ -157,30 +168,123 @@ def load_joint(
     Raises:
         EncoderError: there is no such model, or it is no joint one, or it cannot be opened.
     """
-    options = {"max_length": max_length, "threads": threads, "token_budget": token_budget}
-    _refuse_static(str(name), "load_joint")
-    folder = find_folder(str(name), JOINT)
-    return _shared(_built(folder, JOINT, precision), _full_name(str(name), folder), options)
+    spec = _spec(name, max_length=max_length, threads=threads, token_budget=token_budget, precision=precision)
+    _refuse_static(spec.name, "load_joint")
+    folder = find_folder(spec.name, JOINT, spec.options.get("revision"))
+    full_name = _full_name(spec.name, folder, str(name))
+    if not is_built(folder) and not is_joint(folder):
+        return opening().opened(
+            folder, spec, strand=JOINT, name=full_name, build=exported_folder, fallback=lambda: _no_joint(folder)
+        )
+    built = _built(folder, JOINT, spec.options.get("precision"))
+    if built.manifest.recipe is not None:
+        return opening().open_built(built, spec, strand=JOINT, name=full_name)
+    return _shared(built, full_name, _known_options(spec))
 
 
-def _load(
-    kind: _Kind, name: str, precision: str | None, options: dict[str, Any], queries: str = TRANSFORMER
-) -> Any:  # fmt: skip
-    folder = find_folder(name, kind.head)
-    full_name = _full_name(name, folder)
+def opening() -> Any:
+    """Returns the module that opens checkpoints of every family; imported when a checkpoint is opened."""
+    from .families import opening
+
+    return opening
+
+
+def _no_joint(folder: Path) -> Any:
+    raise EncoderError(f"{folder} is of a kind that sentence-transformers alone runs, which has no joint encoders")
+
+
+def _spec(name: str | Path, **given: Any) -> Spec:
+    return (Spec(str(name)) if isinstance(name, Path) else parse(name)).with_options(**given)
+
+
+def _load(kind: _Kind, spec: Spec, asked: str) -> Any:
+    folder = find_folder(spec.name, kind.head, spec.options.get("revision"))
+    full_name = _full_name(spec.name, folder, asked)
+    made = _built_or_joint(kind, spec, folder, full_name)
+    if made is None:
+        made = opening().opened(
+            folder,
+            spec,
+            strand=kind.head,
+            name=full_name,
+            build=exported_folder,
+            fallback=lambda: kind.torch(
+                folder, name=full_name, **_options(spec, "max_length", "threads", "token_budget")
+            ),
+            own=lambda source: _own(kind, spec, folder, full_name),
+        )
+    made = _in_pieces(made, spec)
+    other = spec.options.get("query_model")
+    return made if other is None else _with_queries(kind, made, other)
+
+
+def _with_queries(kind: _Kind, documents: Any, other: str) -> Any:
+    from .paired import PairedDense, PairedLearned
+
+    pair = {"dense": PairedDense, "learned": PairedLearned}[kind.head]
+    return pair(documents, _load(kind, parse(other), other))
+
+
+def _in_pieces(encoder: Any, spec: Spec) -> Any:
+    """Returns the encoder, or one that cuts long texts where that is asked for."""
+    names = {"chunks": "aggregate", "chunk_size": "size", "overlap": "overlap"}
+    given = {names[key]: spec.options[key] for key in names if key in spec.options}
+    if not given:
+        return encoder
+    from .chunked import chunked
+
+    return chunked(encoder, **given)
+
+
+def _built_or_joint(kind: _Kind, spec: Spec, folder: Path, full_name: str) -> Any:
+    """Returns the encoder over a model that `build` wrote or over a joint checkpoint; None for another folder."""
+    if is_built(folder):
+        built = _opened(folder, kind.head, spec.options.get("precision"))
+        if built.manifest.recipe is not None:
+            return opening().open_built(built, spec, strand=kind.head, name=full_name)
+    elif not is_joint(folder):
+        return None
+    return _own(kind, spec, folder, full_name)
+
+
+def _own(kind: _Kind, spec: Spec, folder: Path, full_name: str) -> Any:
+    """Returns the encoder over a built model whose manifest says all, building it where it must be."""
+    options, name = _known_options(spec), spec.name
+    queries = _chosen_queries(name, spec.options.get("queries")) if kind is _DENSE else TRANSFORMER
     given = {key: value for key, value in options.items() if value is not None}
     try:
-        built = _built(folder, kind.head, precision)
-    except UnsupportedModelError as error:
+        built = _built(folder, kind.head, spec.options.get("precision"))
+    except UnsupportedModelError:
         _refuse_table(queries, name)
-        return _through_torch(kind, folder, full_name, error, given)
+        raise
     if built.manifest.head == JOINT:
-        joint = _shared(built, _full_name(STATIC_NAMES.get(_plain(name), name), folder), options)
+        joint = _shared(built, _full_name(STATIC_NAMES.get(plain_name(name), name), folder), options)
         return kind.face(joint, full_name, queries)
     if queries == STATIC and TABLE in built.manifest.files:
         return kind.onnx(built, name=full_name, queries=queries, **given)
     _refuse_table(queries, name)
     return kind.onnx(built, name=full_name, **given)
+
+
+def _known_options(spec: Spec) -> dict[str, Any]:
+    """Returns the options of a built model, all of them.
+
+    Raises:
+        EncoderError: there is another.
+    """
+    known = ("max_length", "threads", "token_budget")
+    others = {"precision", "queries", "chunks", "chunk_size", "overlap", "revision", "runtime", "query_model"}
+    others.add("trust_remote_code")  # there is none
+    if wrong := sorted(set(spec.options) - {*known, *others}):
+        raise EncoderError(
+            f"option {wrong[0]!r} is not for {spec.name!r}, whose vectors are made in one way; its options: "
+            f"{', '.join([*known, *sorted(others)])}"
+        )
+    return {key: spec.options.get(key) for key in known}
+
+
+def _options(spec: Spec, *names: str) -> dict[str, Any]:
+    return {name: spec.options[name] for name in names if name in spec.options}
 
 
 def _built(folder: Path, head: str, precision: str | None) -> ModelFolder:
@@ -198,13 +302,6 @@ def _opened(folder: Path, head: str, precision: str | None) -> ModelFolder:
             f"{folder} is built as {opened.manifest.precision}, {precision} was asked for: give the original checkpoint"
         )
     return opened
-
-
-def _through_torch(kind: _Kind, folder: Path, name: str, error: EncoderError, options: dict[str, Any]) -> Any:
-    try:
-        return kind.torch(folder, name=name, **options)
-    except EncoderError as second:
-        raise EncoderError(f"{error}. But {second}") from second
 
 
 _joints: WeakValueDictionary[tuple[Any, ...], OnnxJointEncoder] = WeakValueDictionary()
@@ -227,9 +324,9 @@ def _shared(folder: ModelFolder, name: str, options: dict[str, Any]) -> OnnxJoin
 
 
 def _chosen_queries(name: str, queries: str | None) -> str:
-    says_static = _plain(name) in STATIC_NAMES
+    says_static = plain_name(name) in STATIC_NAMES
     if says_static and queries == TRANSFORMER:
-        other = STATIC_NAMES[_plain(name)]
+        other = STATIC_NAMES[plain_name(name)]
         raise EncoderError(f"{name!r} is the name for static queries: use {other!r} with queries={TRANSFORMER!r}")
     chosen = queries or (STATIC if says_static else TRANSFORMER)
     if chosen not in QUERIES:
@@ -238,8 +335,8 @@ def _chosen_queries(name: str, queries: str | None) -> str:
 
 
 def _refuse_static(name: str, asked: str) -> None:
-    if _plain(name) in STATIC_NAMES:
-        raise EncoderError(f"{name!r} is a name for load_dense alone: give {asked} {STATIC_NAMES[_plain(name)]!r}")
+    if plain_name(name) in STATIC_NAMES:
+        raise EncoderError(f"{name!r} is a name for load_dense alone: give {asked} {STATIC_NAMES[plain_name(name)]!r}")
 
 
 def _refuse_table(queries: str, name: str) -> None:
@@ -247,98 +344,8 @@ def _refuse_table(queries: str, name: str) -> None:
         raise EncoderError(no_table(name))
 
 
-def _plain(name: str) -> str:
-    return name.removeprefix(f"{EMBEDDED}/")
-
-
-def _full_name(name: str, folder: Path) -> str:
+def _full_name(name: str, folder: Path, asked: str | None = None) -> str:
     """Returns what an identity calls a model: what was asked for, and where it is from for an embedded one."""
     if not is_embedded(name):
-        return name
-    return f"{EMBEDDED}/{_plain(name) if _plain(name) in STATIC_NAMES else folder.name}"
-
-
-def is_embedded(name: str) -> bool:
-    """Returns whether a name is that of a model that comes with plait."""
-    return name == EMBEDDED or _plain(name) in (*EMBEDDED_MODELS.values(), *STATIC_NAMES)
-
-
-def find_folder(name: str, head: str) -> Path:
-    """Returns the folder of a named model, fetched from the hub if it must be.
-
-    Raises:
-        EncoderError: there is no such model, or the hub cannot be reached.
-    """
-    if name == EMBEDDED:
-        return MODELS / EMBEDDED_MODELS["dense" if head == JOINT else head]
-    if is_embedded(name):
-        return MODELS / STATIC_NAMES.get(_plain(name), _plain(name))
-    if name and Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
-        embedded = dict.fromkeys([EMBEDDED, *EMBEDDED_MODELS.values(), *STATIC_NAMES])
-        raise EncoderError(
-            f"no encoder {name!r}: it is neither {' nor '.join(repr(one) for one in embedded)}, nor a folder that "
-            'exists, nor a hub name ("owner/model")'
-        )
-    return _from_hub(name)
-
-
-def _from_hub(name: str) -> Path:
-    hub = require("huggingface_hub", f"fetching {name!r}")
-    try:
-        folder = Path(hub.snapshot_download(name, allow_patterns=HUB_FILES))
-        if not any(folder.glob("*.safetensors")):  # sentence-transformers may still read what it has
-            hub.snapshot_download(name, allow_patterns="*.bin")
-        return folder
-    except Exception as error:  # network, permission, no such repository: the hub's own types, and httpx's
-        reason = str(error).strip().splitlines()
-        raise EncoderError(
-            f"{name!r} is no folder here and could not be fetched from the Hugging Face hub "
-            f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}): check the name and the network, "
-            f"give the path of a folder, or use {EMBEDDED!r}"
-        ) from error
-
-
-def cache_folder() -> Path:
-    """Returns the folder for built models: $PLAIT_CACHE, or "plait" in the user's cache folder."""
-    if os.environ.get("PLAIT_CACHE"):
-        return Path(os.environ["PLAIT_CACHE"])
-    defaults = {"win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("", "Library/Caches")}
-    variable, fallback = defaults.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
-    return Path(os.environ.get(variable) or Path.home() / fallback) / "plait"
-
-
-def built_folder(folder: Path, head: str, precision: str) -> Path:
-    """Returns the ONNX build of a Hugging Face folder, from the cache or built into it.
-
-    Raises:
-        EncoderError: the checkpoint is missing something, is broken, or is not of a kind that we write.
-    """
-    from .build import build, source_hashes
-
-    parts = [FORMAT, head, precision, source_hashes(folder), _settings(folder)]
-    key = sha256(json.dumps(parts, sort_keys=True).encode())[:24]
-    target = cache_folder() / "models" / key
-    if is_built(target):
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
-        built = Path(scratch) / "model"
-        build(folder, built, head=head, precision=precision)
-        _move(built, target)
-    return target
-
-
-def _settings(folder: Path) -> dict[str, str]:
-    """Returns the small files beside the weights that change what is built, by their hash."""
-    found = [*folder.glob("*.json"), *folder.glob("*_*/config.json")]
-    return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in sorted(found)}
-
-
-def _move(built: Path, target: Path) -> None:
-    try:
-        built.rename(target)
-    except OSError:
-        if not is_built(target):  # else another process was first, with the same bytes
-            raise
+        return asked or name
+    return f"{EMBEDDED}/{plain_name(name) if plain_name(name) in STATIC_NAMES else folder.name}"

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checkpoint import read_json
 from .contract import EncoderError, Identity
+from .model_files import read_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +67,7 @@ class Manifest:
         files: file name -> SHA-256.
         source: file name -> SHA-256 of what the model was built from.
         joint: the sparse half of a joint model; None for others, and then not written.
+        recipe: how outputs become vectors, of a model of `plait.encoders.families`; None for others, likewise.
         format: version of this file.
     """
 
@@ -83,6 +84,7 @@ class Manifest:
     prompts: dict[str, str] = field(default_factory=dict)
     idf: dict[str, float] = field(default_factory=dict)
     joint: JointFacts | None = None
+    recipe: dict[str, Any] | None = None
     format: int = FORMAT
 
     @classmethod
@@ -93,7 +95,7 @@ class Manifest:
 
     def to_text(self) -> str:
         """Returns the text of plait.json."""
-        values = {key: value for key, value in asdict(self).items() if key != "joint" or value is not None}
+        values = {key: value for key, value in asdict(self).items() if value is not None}
         usual = {"queries": "idf", "prune": 0.0}
         for key in [key for key, value in usual.items() if self.joint is not None and values["joint"][key] == value]:
             del values["joint"][key]
@@ -211,7 +213,7 @@ def open_folder(folder: Path, head: str) -> ModelFolder:
         manifest = Manifest.from_json(values)
     except TypeError as error:
         raise EncoderError(f"{path} is not a plait manifest ({error}): build the model again") from error
-    if (manifest.head == JOINT) != (manifest.joint is not None):
+    if (manifest.head == JOINT and manifest.recipe is None) != (manifest.joint is not None):
         raise EncoderError(f"{path} is not a plait manifest (head and joint contradict each other): build again")
     if manifest.head not in (head, JOINT):
         other = f"load_{manifest.head}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .contract import EncoderError
+from .counting import count
 from .extras import require
 from .graph import INPUT, OUTPUT
 from .manifest import MODEL, TOKENIZER, ModelFolder, whole_number
@@ -46,37 +47,64 @@ def check_texts(texts: Sequence[str]) -> None:
 
 
 class TextTokenizer:
-    """A folder's tokenizer: texts to ids, cut at a length, never padded.
+    """A tokenizer.json: texts to ids, cut at a length, never padded.
 
     Args:
-        folder: the built model.
-        max_length: tokens read of a text, special ones included.
+        content: the text of the file.
+        origin: where it is from, for the error.
+        max_length: tokens read of a text, special ones included; None for no limit.
     """
 
-    def __init__(self, folder: ModelFolder, max_length: int) -> None:
+    def __init__(self, content: str, origin: object, max_length: int | None) -> None:
         api = require("tokenizers", "encoding text")
-        text = folder.read(TOKENIZER).decode("utf-8")
         try:
-            self._tokenizer = api.Tokenizer.from_str(text)
+            self._tokenizer = api.Tokenizer.from_str(content)
         except Exception as error:  # tokenizers raises bare Exception
-            raise EncoderError(f"{folder.path / TOKENIZER} is no tokenizer: {error}") from error
+            raise EncoderError(f"{origin} is no tokenizer: {error}") from error
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length)
+        self._tokenizer.no_truncation()
+        if max_length is not None:
+            self._tokenizer.enable_truncation(max_length)
+
+    @classmethod
+    def of(cls, folder: ModelFolder, max_length: int) -> TextTokenizer:
+        """Returns the tokenizer of a built model."""
+        return cls(folder.read(TOKENIZER).decode("utf-8"), folder.path / TOKENIZER, max_length)
 
     def ids(self, texts: Sequence[str]) -> list[Ids]:
         """Returns the token ids of each text, special tokens included."""
         return [np.array(ids, dtype=np.int64) for ids in self.id_lists(texts)]
 
-    def id_lists(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """Yields the token ids of each text, special tokens included."""
+    def id_lists(self, texts: Sequence[str], *, specials: bool = True) -> Iterator[list[int]]:
+        """Yields the token ids of each text, with special tokens or without."""
         for start in range(0, len(texts), _TOKENIZED_AT_ONCE):
-            chunk = texts[start : start + _TOKENIZED_AT_ONCE]
-            yield from (encoding.ids for encoding in self._encode([well_formed(text) for text in chunk]))
+            chunk = [well_formed(text) for text in texts[start : start + _TOKENIZED_AT_ONCE]]
+            yield from (encoding.ids for encoding in self._encode(chunk, specials))
 
-    def _encode(self, texts: list[str]) -> list[Any]:
+    def _encode(self, texts: list[str], specials: bool) -> list[Any]:
         if len(texts) == 1:  # encode_batch would start its threads
-            return [self._tokenizer.encode(texts[0])]
-        return self._tokenizer.encode_batch_fast(texts)
+            return [self._tokenizer.encode(texts[0], add_special_tokens=specials)]
+        return self._tokenizer.encode_batch_fast(texts, add_special_tokens=specials)
+
+    def ends(self, text: str) -> list[int]:
+        """Returns where each token of a text ends, in characters; without special tokens."""
+        return [end for _, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+
+    def words(self, text: str) -> Iterator[tuple[str, int]]:
+        """Yields each word of a text, normalised, and the place of its first token among the ids of `ids`."""
+        text = well_formed(text)
+        encoding, seen = self._tokenizer.encode(text), set()
+        normal = self._tokenizer.normalizer
+        for place, number in enumerate(encoding.word_ids):
+            if number is not None and number not in seen:
+                seen.add(number)
+                start, end = encoding.word_to_chars(number)
+                word = text[start:end]  # some normalisers put spaces around ideographs
+                yield (normal.normalize_str(word).strip() if normal is not None else word), place
+
+    def vocabulary(self) -> dict[str, int]:
+        """Returns every token with its id."""
+        return self._tokenizer.get_vocab()
 
     def token(self, number: int) -> str:
         """Returns the token with an id."""
@@ -130,7 +158,7 @@ class OnnxModel:
         token_budget: int = TOKEN_BUDGET,
     ) -> None:
         self.folder = folder
-        self.tokenizer = TextTokenizer(folder, max_length)
+        self.tokenizer = TextTokenizer.of(folder, max_length)
         self.threads = available_cores() if threads is None else whole_number(threads, "threads")
         self.token_budget = whole_number(token_budget, "token_budget")
         self._session: Any = None
@@ -164,10 +192,15 @@ class OnnxModel:
             texts: what to encode.
             work: called with the positions of a batch and its ids (len(positions), length), from several threads.
         """
-        ids = self.tokenizer.ids(texts)
+        self.each_of(self.tokenizer.ids(texts), work)
+
+    def each_of(self, ids: Sequence[Ids], work: Callable[[list[int], Ids], None]) -> None:
+        """Cuts the ids of texts into batches, in any order; see `each_batch`."""
 
         def one_batch(positions: list[int]) -> None:
-            work(positions, np.stack([ids[position] for position in positions]))
+            batch = np.stack([ids[position] for position in positions])
+            work(positions, batch)
+            count(batch.size)
 
         in_threads(one_batch, batches([len(one) for one in ids], self.token_budget), self.threads)
 

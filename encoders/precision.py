@@ -123,10 +123,13 @@ class Int8:
 
     def _quantised(self, x: str, grid: Grid) -> tuple[str, str]:
         graph, op = self.graph, self.graph.op
-        largest = op("ReduceMax", op("Abs", x) if grid is SIGNED else x, axes=[1], keepdims=1)
+        largest = self._largest_of_rows(op("Abs", x) if grid is SIGNED else x)
         scales = op("Max", op("Mul", largest, graph.scalar(1 / grid.top)), graph.scalar(grid.smallest_scale))
         codes = op("QuantizeLinear", x, op("Squeeze", scales, graph.integers(1)), self._row_zeros(x, grid), axis=0)
         return codes, scales
+
+    def _largest_of_rows(self, x: str) -> str:
+        return self.graph.op("ReduceMax", x, axes=[1], keepdims=1)
 
     def _product(self, codes: str, scales: str, weight: NDArray[np.float32], grid: Grid) -> str:
         graph = self.graph

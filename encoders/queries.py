@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .contract import EncoderError
-from .manifest import PROJECTION, SCALES, TABLE, Manifest, ModelFolder
+from .manifest import PROJECTION, SCALES, TABLE, ModelFolder
 from .onnx_runtime import TextTokenizer, check_texts
 
 if TYPE_CHECKING:
@@ -40,21 +40,40 @@ class TokenQueries:
 
     Args:
         tokenizer: the model's.
-        manifest: the model's.
         dim: columns of a query.
+        specials: ids of special tokens.
+        idf: query weights by token; where empty, each weighs 1.0.
         prompt: what is put before a text.
+
+    Raises:
+        EncoderError: there are weights, but none for a token of the vocabulary.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, manifest: Manifest, dim: int, *, prompt: str = "") -> None:
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        dim: int,
+        *,
+        specials: Sequence[int],
+        idf: Mapping[str, float],
+        prompt: str = "",
+    ) -> None:
         self._tokenizer, self._dim, self._prompt = tokenizer, dim, prompt
-        self._specials = frozenset(manifest.specials)
-        self._weights = self._own_weights(manifest.idf)
+        self._specials = frozenset(specials)
+        self._weights = self._own_weights(idf)
 
-    def _own_weights(self, idf: dict[str, float]) -> dict[int, float] | None:
+    def _own_weights(self, idf: Mapping[str, float]) -> dict[int, float] | None:
         if not idf:
             return None
         numbers = ((self._tokenizer.number(token), weight) for token, weight in idf.items())
-        return {number: weight for number, weight in numbers if number is not None and weight > 0}
+        found = {number: weight for number, weight in numbers if number is not None and weight > 0}
+        if not found:
+            first = next(iter(idf))
+            raise EncoderError(
+                f"idf.json weighs no token of the tokenizer (it begins with {first!r}), so no query would have a term: "
+                "take the idf.json of this model, or none"
+            )
+        return found
 
     def encode(self, texts: Sequence[str]) -> csr_matrix:
         """Returns float32 (len(texts), dim): one weight per distinct token; an empty row where there is none."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 TOKEN_BUDGET = 8192
+_USUAL = 512  # tokens of a text, where a model has no limit
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -40,8 +41,9 @@ class _TorchEncoder:
         self._model = _open(self._kind, folder, threads)
         if max_length is not None:
             self._model.max_seq_length = max_length
-        length = int(self._model.max_seq_length or 512)
-        self._batch_size = max(1, token_budget // length)
+        limit = self._model.max_seq_length or _USUAL
+        length = int(limit) if limit != float("inf") else 0  # a table reads texts of any length
+        self._batch_size = max(1, token_budget // (length or _USUAL))
         self._identity = Identity(
             name=name or str(folder),
             revision=_hash_of(folder, *WEIGHTS),
@@ -119,6 +121,10 @@ class TorchSparseEncoder(_TorchEncoder):
     def encode_queries(self, texts: Sequence[str]) -> csr_matrix:
         """Returns float32 (len(texts), dim)."""
         return self._encode(self._model.encode_query, texts)
+
+    def vocabulary(self) -> list[str]:
+        """Returns the token of each column."""
+        return [str(token) for token in self._model.tokenizer.convert_ids_to_tokens(range(self._identity.dim))]
 
     def term_names(self, text: str) -> dict[int, str]:
         """Returns the tokens of a query's terms, by column."""

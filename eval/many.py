@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..retriever import Retriever
-from ..retriever.strands import STRANDS, parse_strands
+from ..retriever.strands import ALL_STRANDS, parse_strands
 from .comparing import SEED, Compared, check_baseline, compare
 from .contract import EvalError, Run
 from .costs import TIMED_K, Cost, Latency, measure_latency, strand_costs
@@ -264,7 +264,7 @@ def _titles(retriever: Retriever) -> Callable[[str], str]:
 def _curve(
     retriever: Retriever, collection: Collection, sizes: Sequence[int], measures: Sequence[str], seed: int, by: Answer
 ) -> SizeCurve:
-    alone = {plan.name: plan for plan in default_plans(retriever.strands) if plan.name in STRANDS}
+    alone = {plan.name: plan for plan in default_plans(retriever.strands) if plan.name in ALL_STRANDS}
 
     def ask(queries: Mapping[str, str], k: int, strand: str) -> Run:
         return by(retriever, alone[strand], queries, k)

@@ -352,6 +352,40 @@ def passages_of(connection: sqlite3.Connection, parents: Iterable[str]) -> list[
     return [identifier for (identifier,) in connection.execute(sql, (_names(parents),))]
 
 
+def state(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Returns the next position and how many documents live: equal at two commits where the same documents live.
+
+    Every document that comes moves the one, every one that goes the other; merging segments moves neither.
+    """
+    return _counter(connection, "position"), _counter(connection, "documents")
+
+
+_FAMILY = "SELECT coalesce(parent, id), position FROM document"
+
+
+def families(connection: sqlite3.Connection, since: int = 0) -> list[tuple[str, int]]:
+    """Returns (family, position) of living documents, from a position on, in their order.
+
+    A family is a parent with its passages, named by the parent; a document that is no passage is one of its own.
+    """
+    return connection.execute(f"{_FAMILY} WHERE position >= ? ORDER BY position", (since,)).fetchall()
+
+
+def families_at(connection: sqlite3.Connection, positions: Sequence[int]) -> list[tuple[str, int]]:
+    """Returns (family, position) of the documents at positions that live."""
+    sql = f"{_FAMILY} WHERE position IN (SELECT value FROM json_each(?)) ORDER BY position"  # noqa: S608
+    return connection.execute(sql, (json.dumps(positions),)).fetchall()
+
+
+def members(connection: sqlite3.Connection, names: Iterable[str]) -> list[tuple[str, int]]:
+    """Returns (family, position) of all living documents of some families, by position."""
+    sql = (
+        "SELECT parent, position FROM document WHERE parent IN (SELECT value FROM json_each(?1)) UNION ALL "
+        "SELECT id, position FROM document WHERE parent IS NULL AND id IN (SELECT value FROM json_each(?1)) ORDER BY 2"
+    )
+    return connection.execute(sql, (_names(names),)).fetchall()
+
+
 def all_ids(connection: sqlite3.Connection) -> Iterator[str]:
     """Yields the ids of all live documents in the order of their positions."""
     for (identifier,) in connection.execute("SELECT id FROM document ORDER BY position"):

@@ -45,8 +45,13 @@ def check_vectors(sparse: Mapping[str, Any], dense: NDArray[np.float32] | None, 
         raise StoreError("dense vectors hold NaN or infinite values, or some that are too large for float32")
 
 
-def forward_of(strand: str, rows: Any, literal: Any, layout: Layout) -> Forward:
-    """Returns one strand's vectors as forward rows: counts stay counts, weights become steps."""
+def forward_of(
+    strand: str, rows: Any, literal: Any, layout: Layout, lengths: NDArray[np.integer] | None = None
+) -> Forward:
+    """Returns one strand's vectors as forward rows: counts stay counts, weights become steps.
+
+    `lengths` are the documents' lengths in lexical terms where they are not the sums of their counts.
+    """
     from scipy.sparse import csr_matrix
 
     kept: Any = csr_matrix(rows, dtype=np.float32)  # which shares its arrays with `rows` where it can
@@ -58,7 +63,10 @@ def forward_of(strand: str, rows: Any, literal: Any, layout: Layout) -> Forward:
     values = (
         np.clip(np.rint(kept.data), 1, 255).astype(np.uint8) if lexical else quantised(kept.data, layout.learned_scale)
     )
-    lengths = np.asarray(kept.sum(axis=1)).ravel() if lexical else np.zeros(kept.shape[0])
+    if lengths is None or not lexical:
+        lengths = np.asarray(kept.sum(axis=1)).ravel() if lexical else np.zeros(kept.shape[0])
+    elif lengths.shape != (kept.shape[0],) or lengths.min(initial=0) < 0:
+        raise StoreError(f"{kept.shape[0]} documents came with {lengths.shape} lengths, or negative ones")
     terms = kept.indices.astype(np.uint32) + np.uint32(TERM_BASE[strand])
     return Forward(kept.indptr.astype(np.int64), terms, values, _literal(kept, literal), lengths.astype(np.uint32))
 

@@ -76,6 +76,7 @@ class Snapshot:
                 self.settings = database.settings(self._connection)
                 self.layout = Layout(**self.settings["layout"])
                 self.commit, self.documents, self.tokens = database.totals(self._connection)
+                self.state = database.state(self._connection)
                 self._deleted = self._deletions(older)
                 self.fields = attributes.fields(self._connection)
             except BaseException:
@@ -134,6 +135,21 @@ class Snapshot:
         with self._lock, database.explained(self.folder):
             return database.passages_of(self._connection, [parent])
 
+    def families(self, since: int = 0) -> list[tuple[str, int]]:
+        """Returns (family, position) of every document from a position on: its parent's id, its own if it has none."""
+        with self._lock, database.explained(self.folder):
+            return database.families(self._connection, since)
+
+    def families_at(self, positions: NDArray[np.int64]) -> list[tuple[str, int]]:
+        """Returns (family, position) of the documents at positions, by position."""
+        with self._lock, database.explained(self.folder):
+            return database.families_at(self._connection, positions.tolist())
+
+    def members(self, families: Iterable[str]) -> list[tuple[str, int]]:
+        """Returns (family, position) of all documents of some families, by position."""
+        with self._lock, database.explained(self.folder):
+            return database.members(self._connection, families)
+
     def all_ids(self) -> Iterator[str]:
         """Yields every document's id."""
         with self._lock, database.explained(self.folder):
@@ -158,6 +174,16 @@ class Snapshot:
                 positions = attributes.select(self._connection, asked)
             found = self._selections.put(expression, selection(self.segments, positions, self._selections))
         return found
+
+    def selected(self, positions: NDArray[np.int64]) -> Selection:
+        """Returns the selection of the living documents at positions, int64, in any order."""
+        return selection(self.segments, np.unique(positions), self._selections)
+
+    def positions_in(self, within: Selection) -> NDArray[np.int64]:
+        """Returns the positions that a selection of this snapshot lets through, int64, ascending."""
+        chosen = zip(self.segments, self._selections.check(within).alive, strict=True)
+        found = [segment.positions_of(np.flatnonzero(alive)) for segment, alive in chosen]
+        return np.sort(np.concatenate([np.empty(0, np.int64), *found]))
 
     # Sparse strands
 

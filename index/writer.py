@@ -88,6 +88,7 @@ class Writer:
         dense: NDArray[np.float32] | None,
         *,
         literal: Mapping[str, csr_matrix] | None = None,
+        lengths: NDArray[np.integer] | None = None,
     ) -> None:
         """Adds documents with their vectors; one whose id is known replaces the older.
 
@@ -97,6 +98,7 @@ class Writer:
             dense: float32 (len(documents), dim), or None for an index without a dense strand.
             literal: for a strand whose vectors hold terms that the text does not, the terms that it does: IDF counts
                 only those. Without it every term counts.
+            lengths: the documents' lengths in lexical terms, (len(documents),); the sums of their counts without it.
 
         Raises:
             StoreError: vectors do not fit the documents or the index, or hold NaN, infinite or negative values; or
@@ -110,7 +112,7 @@ class Writer:
             self._begin()
             self._fix_scale(sparse.get("learned"))
             own = literal or {}
-            self._sparse.append([forward_of(s, rows, own.get(s), self.layout) for s, rows in sparse.items()])
+            self._sparse.append([forward_of(s, rows, own.get(s), self.layout, lengths) for s, rows in sparse.items()])
             self._documents.extend(documents)
             if dense is not None:
                 self._dense.append(np.ascontiguousarray(dense, np.float32))

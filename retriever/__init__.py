@@ -17,6 +17,7 @@ from .errors import (
     StoreError,
 )
 from .fusion import FUSIONS
+from .hierarchy import Group, grouped
 from .hits import Answer, Hit, Match, StrandScore
 from .ingest import read_documents
 from .log import QueryLog, read_log
@@ -35,6 +36,7 @@ __all__ = [
     "Document",
     "EncoderError",
     "FilterError",
+    "Group",
     "Hit",
     "IngestError",
     "LockedError",
@@ -48,6 +50,7 @@ __all__ = [
     "Retriever",
     "StoreError",
     "StrandScore",
+    "grouped",
     "read_documents",
     "read_log",
     "read_pipeline",

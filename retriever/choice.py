@@ -11,6 +11,7 @@ from .errors import QueryError
 from .fusion import Fusion, chosen, weights_for
 from .normalise import Floats
 from .pipeline import DEFAULT_PIPELINE, NONE, Given, Pipeline, pipeline
+from .strands import with_neighbours
 
 Steps = Given
 SETTINGS = ("fusion", "weights", "pipeline", "calibration", "tuned")
@@ -56,6 +57,7 @@ def chosen_for(
     name = fusion or settings["fusion"]
     found = chosen(name)
     own = settings["weights"] if name == settings["fusion"] else None
+    own = None if own is None else with_neighbours(own)
     given = weights if weights is not None else own
     for strand in given or {}:
         if strand not in found.weights:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..encoders.contract import DenseEncoder, Identity, JointEncoder, SparseEncoder
-from .errors import MismatchError
-from .strands import Dense, Sparse, Strand
+from ..encoders.terms import TermsEncoder
+from .errors import MismatchError, QueryError
+from .strands import ALL_STRANDS, LUCENE, LUCENE_IMPACT, NEIGHBOURS, Dense, Sparse, Strand
+
+if TYPE_CHECKING:
+    from .lucene import LuceneStrand
 
 Given: TypeAlias = str | SparseEncoder | DenseEncoder
+Neighbour: TypeAlias = "str | PathLike[str] | LuceneStrand"
+OWN_TERMS = "terms of the index"  # the source of an encoder whose vocabulary lies in the index folder
+CHUNK = 256  # documents encoded and buffered at a time, where no encoder wants more
 _HALVES = ("learned", "dense")  # of what a joint encoder returns, in its order
 
 
@@ -28,11 +37,20 @@ class Encoders:
     def __init__(self, strands: Mapping[str, Strand], sources: Mapping[str, str | None]) -> None:
         self._strands, self._sources = strands, sources
         self._joint = _joint(strands)
+        impact: Any = strands.get(LUCENE_IMPACT)
+        if impact is not None:
+            impact.paired(strands.get("learned"))
 
     @property
     def names(self) -> list[str]:
         """The strands there are."""
         return list(self._strands)
+
+    @property
+    def at_once(self) -> int:
+        """How many documents are best encoded at a time; an encoder over processes or GPUs says so as `at_once`."""
+        encoders = [getattr(strand, "encoder", None) for strand in self._strands.values()]
+        return max((getattr(encoder, "at_once", CHUNK) for encoder in encoders), default=CHUNK)
 
     def strand(self, name: str) -> Strand:
         """Returns a strand by name."""
@@ -46,6 +64,11 @@ class Encoders:
             for name, strand in self._strands.items()
         }
         dense = vectors.pop("dense", None)
+        vectors = {name: rows for name, rows in vectors.items() if rows is not None}
+        if not vectors and dense is None:  # only Lucene has terms; a document is stored all the same
+            from scipy.sparse import csr_matrix
+
+            vectors = {"lexical": csr_matrix((len(texts), 1), dtype="float32")}
         own = {name: strand.literal_terms(texts) for name, strand in self._strands.items()}
         return Vectors(vectors, dense, {name: rows for name, rows in own.items() if rows is not None})
 
@@ -53,6 +76,13 @@ class Encoders:
         """Returns the dense vectors of some queries, float32 (n, dim)."""
         strand: Any = self._strands["dense"]
         return strand.encoder.encode_queries(list(texts))
+
+    def close(self) -> None:
+        """Lets go of the indexes of others that strands search."""
+        for name in NEIGHBOURS:
+            strand: Any = self._strands.get(name)
+            if strand is not None:
+                strand.close()
 
     def to_json(self) -> dict[str, Any]:
         """Returns what the index remembers: for each strand the source (None for an object) and the identity."""
@@ -69,39 +99,62 @@ def _joint(strands: Mapping[str, Strand]) -> JointEncoder | None:
     return learned if learned is dense else None
 
 
-def made_with(names: Sequence[str], given: Mapping[str, Given]) -> Encoders:
+def made_with(names: Sequence[str], given: Mapping[str, Any]) -> Encoders:
     """Returns the encoders of a new index."""
     strands = {name: _MAKERS[name](given[name]) for name in names}
     return Encoders(strands, {name: _source(name, given[name]) for name in names})
 
 
-def _source(name: str, given: Given) -> str | None:
-    """Returns what an index remembers of an encoder: its name; a folder by its full path; None for an object."""
-    if not isinstance(given, str) or name == "lexical":
-        return given if isinstance(given, str) else None
-    from ..encoders.load import is_embedded
+def _source(name: str, given: Any) -> str | None:
+    """Returns what an index remembers of an encoder: its name; a folder by its full path; None for an object.
 
-    return str(Path(given).resolve()) if not is_embedded(given) and Path(given).is_dir() else given
+    An encoder behind a cache or a pool has the name that loads it without either as `load_name`.
+    """
+    if name in NEIGHBOURS:
+        from .lucene import strand_of
+
+        return strand_of(name, given).source
+    known: str | None = given if isinstance(given, str) else getattr(given, "load_name", None)
+    if known is None or name == "lexical":
+        return known
+    from ..encoders.folders import is_embedded
+    from ..encoders.specs import parse
+
+    model = parse(known).name  # without the options behind it
+    if is_embedded(model) or not Path(model).is_dir():
+        return known
+    return f"{Path(model).resolve()}{known.strip().removeprefix(model)}"
 
 
-def remembered(settings: Mapping[str, Any], given: Mapping[str, Given | None]) -> Encoders:
-    """Returns the encoders of an existing index.
+def remembered(settings: Mapping[str, Any], given: Mapping[str, Any], folder: Path) -> Encoders:
+    """Returns the encoders of an existing index, which is in a folder.
 
     Raises:
         MismatchError: one differs from the encoder that built the index, or must be given and is not.
     """
     strands = {}
     for name, facts in settings.items():
-        chosen = given[name] if given[name] is not None else facts["source"]
+        chosen = given[name] if given.get(name) is not None else facts["source"]
         if chosen is None:
             message = (
                 f"the {name} strand was built with an encoder object, {facts['identity']['name']!r}; "
-                f"pass it again: Retriever.open(..., {name}=encoder)"
+                f"pass it again: Retriever.open(..., {_key(name)}=encoder)"
             )
             raise MismatchError(message)
+        if chosen == OWN_TERMS:
+            chosen = TermsEncoder.open(folder)
         strands[name] = _MAKERS[name](chosen)
+        if name in NEIGHBOURS:
+            # Nothing that is stored depends on it: one that is named again is taken as it is now.
+            strands[name].expected = None if given.get(name) is not None else Identity.from_json(facts["identity"])
+            continue
         _check(name, Identity.from_json(facts["identity"]), strands[name].identity)
-    return Encoders(strands, {name: facts["source"] for name, facts in settings.items()})
+    sources = {name: facts["source"] for name, facts in settings.items()}
+    for name in NEIGHBOURS:
+        if name not in strands and given.get(name) is not None:
+            strands[name] = _MAKERS[name](given[name])
+            sources[name] = strands[name].source
+    return Encoders({name: strands[name] for name in ALL_STRANDS if name in strands}, sources)
 
 
 def _check(name: str, built: Identity, found: Identity) -> None:
@@ -132,4 +185,25 @@ def _dense(given: Any) -> Strand:
     return Dense(load_dense(given) if isinstance(given, str) else given)
 
 
-_MAKERS = {"lexical": _lexical, "learned": _learned, "dense": _dense}
+def _neighbour(name: str, given: Any) -> Any:
+    from .lucene import strand_of
+
+    if given is None:
+        raise QueryError(
+            f"the strand {name!r} needs a Lucene index: name its folder with --{name}, or {_key(name)}=..."
+        )
+    return strand_of(name, given)
+
+
+def _key(name: str) -> str:
+    """Returns a strand's name as an argument has it."""
+    return name.replace("-", "_")
+
+
+_MAKERS: dict[str, Callable[[Any], Any]] = {
+    "lexical": _lexical,
+    "learned": _learned,
+    "dense": _dense,
+    LUCENE: partial(_neighbour, LUCENE),
+    LUCENE_IMPACT: partial(_neighbour, LUCENE_IMPACT),
+}

@@ -54,7 +54,8 @@ def feedback(
     weights, told, queries = {"dense": dense, "learned": learned, "lexical": lexical}, {}, []
     for column, (strand, query) in enumerate(zip(ranking.search.strands, ranking.queries, strict=True)):
         rows = _rows(ranking, best, column, documents, source)
-        weight = weights[strand.name] * _trust(ranking, rows, length)
+        # A neighbour's terms are not stored here, so its query stays as it is.
+        weight = weights.get(strand.name, 0.0) * _trust(ranking, rows, length)
         if not weight or not rows.size:
             queries.append(query)
         elif isinstance(strand, Dense):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from . import specs
 from .errors import QueryError
 from .normalise import NORMALISATIONS, TRANSFORMS, WINDOW, WINDOWED, Candidates, Floats
+from .strands import ALL_STRANDS, with_neighbours
 
 RRF_K = 60.0
 EDGE = 1e-3  # how near to 0 and 1 log-odds may come
@@ -86,9 +87,9 @@ class Combination:
     monotone: bool = True
 
 
-_ALIKE = {"lexical": 1.0, "learned": 1.0, "dense": 1.0}
+_ALIKE = dict.fromkeys(ALL_STRANDS, 1.0)
 # Settled with the collections of `benchmarks/fusion.py` in sight; that page judges halves by each other.
-_CHOSEN = {"lexical": 0.135, "learned": 0.07, "dense": 0.795}
+_CHOSEN = with_neighbours({"lexical": 0.135, "learned": 0.07, "dense": 0.795})
 FUSIONS: dict[str, Combination] = {
     "convex": Combination(convex, _CHOSEN, normalise="norm"),
     "rrf": Combination(rrf, _ALIKE, normalise="rank", ranks=True),

@@ -17,6 +17,7 @@ from .diversity import clusters, mmr
 from .errors import QueryError
 from .feedback import feedback
 from .fields import fields
+from .hierarchy import parents
 from .ranking import Ranking
 from .rerank import rerank
 from .rescore import rescore
@@ -42,6 +43,7 @@ class Row:
 STEPS: dict[str, Row] = {
     "feedback": Row(feedback, "documents"),
     "adapt": Row(adapt, None),
+    "parents": Row(parents, None),
     "rerank": Row(rerank),
     "rescore": Row(rescore),
     "collaborative": Row(collaborative),

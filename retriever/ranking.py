@@ -118,6 +118,19 @@ class Ranking:
         ]
         return Ranking.of(search, self.text, queries, proposed, self.weights, {**self.notes, **notes}, self)
 
+    def widened(self, positions: NDArray[np.int64]) -> Ranking:
+        """Returns the ranking with more candidates, scored and fused as those that are there.
+
+        Args:
+            positions: int64, of documents that the search may find; those that are candidates already change nothing.
+        """
+        every = _distinct(np.concatenate([self.positions, positions]))
+        if every.size == self.positions.size:
+            return self
+        candidates = _candidates(self.search, self.queries, self.proposed, every, self)
+        fused = self.search.fusion(candidates, self.weights)
+        return replace(self, positions=every, candidates=candidates, fused=fused)
+
     def weighed(self, weights: Floats, **notes: Any) -> Ranking:
         """Returns the ranking by other weights of the strands."""
         fused = self.search.fusion(self.candidates, weights)

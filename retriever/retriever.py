@@ -16,18 +16,17 @@ from ..index import Layout, Row, Snapshot, Writer
 from ..index import create as create_index
 from ..index.database import digest
 from ..index.writer import TIDIED, Compaction, check_compaction
+from . import parents
 from . import search as searching
 from .choice import Steps, check_probability, checked_settings, chosen_for, storable
 from .documents import Document, IngestError
-from .encoders import Encoders, Given, made_with, remembered
+from .encoders import Encoders, Given, Neighbour, made_with, remembered
 from .errors import MismatchError, QueryError
 from .hits import Answer
 from .intake import as_document, chunks, fitting, unique
 from .log import QueryLog
 from .ranking import Ranking
-from .strands import STRANDS, Strand, parse_strands
-
-CHUNK = 256  # documents encoded and buffered at a time
+from .strands import LUCENE, LUCENE_IMPACT, STRANDS, Strand, parse_strands
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,8 @@ class Retriever:
         dense: Given = "embedded",
         learned: Given = "embedded",
         lexical: Given = "english",
+        lucene: Neighbour | None = None,
+        lucene_impact: Neighbour | None = None,
         k1: float = 0.9,
         b: float = 0.4,
         fusion: str = "convex",
@@ -101,11 +102,16 @@ class Retriever:
 
         Args:
             path: the folder to make; it must not exist, or be empty.
-            strands: which of "lexical", "learned" and "dense" the index has.
+            strands: which of "lexical", "learned" and "dense" the index has; those of a Lucene index that is named here
+                are added to them.
             dense: "embedded", a model folder, a hub name, or a DenseEncoder.
             learned: the same, or a SparseEncoder.
             lexical: the language of the text (a Snowball language or its ISO code, "none" to leave words as they are),
                 or a SparseEncoder that returns counts.
+            lucene: the folder of a Lucene index of texts that the strand "lucene" searches by BM25, perhaps with
+                options, as "path:k1=0.82:b=0.68"; or a `plait.retriever.lucene.Lucene`.
+            lucene_impact: the same of a Lucene index of weighted terms, for the strand "lucene-impact", as
+                "path:encoder=MODEL"; or a `LuceneImpact`.
             k1: BM25's saturation of term counts.
             b: BM25's share of length normalisation.
             fusion: how searches of this index combine strands unless told otherwise, as "convex" or "rrf:k=20" (see
@@ -126,11 +132,13 @@ class Retriever:
             EncoderError: a model cannot be loaded; the message says what to install.
         """
         check_compaction(compaction)
-        chosen = parse_strands(strands)
+        neighbours = {LUCENE: lucene, LUCENE_IMPACT: lucene_impact}
+        named = [name for name, given in neighbours.items() if given is not None]
+        chosen = parse_strands([*parse_strands(strands), *named])
         searching.check_fusion(fusion, weights, chosen)
         if k1 < 0 or not 0 <= b <= 1:
             raise QueryError(f"BM25 takes k1 >= 0 and 0 <= b <= 1, not k1={k1}, b={b}")
-        encoders = made_with(chosen, {"lexical": lexical, "learned": learned, "dense": dense})
+        encoders = made_with(chosen, {"lexical": lexical, "learned": learned, "dense": dense, **neighbours})
         dim = encoders.strand("dense").identity.dim if "dense" in chosen else 0
         settings = {
             "encoders": encoders.to_json(),
@@ -151,6 +159,8 @@ class Retriever:
         dense: Given | None = None,
         learned: Given | None = None,
         lexical: Given | None = None,
+        lucene: Neighbour | None = None,
+        lucene_impact: Neighbour | None = None,
         verify: bool | None = None,
         compaction: Compaction = "auto",
         log: str | PathLike[str] | QueryLog | None = None,
@@ -163,6 +173,9 @@ class Retriever:
                 encoder object of your own.
             learned: the same for the learned strand.
             lexical: the same for the lexical strand.
+            lucene: a Lucene index for the strand "lucene", see `create`; the strand is there then also where the index
+                was made without, and what Lucene holds now counts, whatever it held before.
+            lucene_impact: the same for the strand "lucene-impact".
             verify: True reads every file and compares checksums; None does so for small segments; False never.
             compaction: "auto" merges small segments after a commit, in bounded time; "off" leaves all to `compact`.
             log: a file to which every answer of `search` and `search_batch` is appended (see `plait.retriever.log`).
@@ -177,7 +190,15 @@ class Retriever:
         snapshot = Snapshot(Path(path), verify=verify)
         try:
             encoders = remembered(
-                snapshot.settings["encoders"], {"lexical": lexical, "learned": learned, "dense": dense}
+                snapshot.settings["encoders"],
+                {
+                    "lexical": lexical,
+                    "learned": learned,
+                    "dense": dense,
+                    LUCENE: lucene,
+                    LUCENE_IMPACT: lucene_impact,
+                },
+                Path(path),
             )
         except BaseException:
             snapshot.close()
@@ -212,10 +233,11 @@ class Retriever:
         """
         writer, done, uncommitted = self._writing(), Added(), 0
         parents: dict[str, set[str]] = {}
-        for chunk in chunks(fitting(unique(map(as_document, documents)), writer.fields, on_bad), CHUNK):
+        size = self._encoders.at_once
+        for chunk in chunks(fitting(unique(map(as_document, documents)), writer.fields, on_bad), size):
             fresh = self._fresh(writer, chunk)
             if fresh:
-                if len(fresh) == CHUNK:  # there is more to come, and time to compile
+                if len(fresh) == size:  # there is more to come, and time to compile
                     self._compile_aside()
                 vectors = self._encoders.encode_documents([d.full_text for d in fresh])
                 writer.add(fresh, vectors.sparse, vectors.dense, literal=vectors.literal)
@@ -291,6 +313,21 @@ class Retriever:
         self._move_on(writer)
         return merged
 
+    def keep_parents(self) -> None:
+        """Commits, and keeps a level of parents from now on, for the step `parents`; every commit brings it up to date.
+
+        It is made of what is stored: no model runs. Asked again, it catches up after a commit that was cut short.
+
+        Raises:
+            StoreError: a full disk, for instance.
+            LockedError: another writer is at work.
+        """
+        self._writing()
+        self.commit()
+        self.refresh()
+        with self._reading() as snapshot:
+            parents.keep(snapshot)
+
     def rollback(self) -> None:
         """Forgets what was added and deleted since the last commit."""
         if self._writer is not None:
@@ -320,6 +357,7 @@ class Retriever:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+        self._encoders.close()
 
     def __enter__(self) -> Retriever:
         return self
@@ -536,7 +574,7 @@ class Retriever:
             "dense_index": self._snapshot.layout.dense_index if "dense" in self.strands else None,
             "fields": self.fields,
             **self._snapshot.facts(),
-            "encoders": {name: settings["encoders"][name]["identity"] for name in self.strands},
+            "encoders": {name: facts["identity"] for name, facts in self._encoders.to_json().items()},
         }
 
     # Inside
@@ -560,6 +598,8 @@ class Retriever:
         if writer.shorten_log():
             self.refresh()
         writer.tidy(most)
+        with self._reading() as snapshot:
+            parents.follow(snapshot)
 
     def _fresh(self, writer: Writer, chunk: list[Document]) -> list[Document]:
         known = writer.digests(d.id for d in chunk)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +15,10 @@ from ..index.contract import SparseStrand
 from .errors import QueryError
 
 STRANDS = ("lexical", "learned", "dense")
+LUCENE, LUCENE_IMPACT = "lucene", "lucene-impact"
+# Strands over an index of somebody else's, and the strand of ours that each stands beside: weights are alike.
+NEIGHBOURS = {LUCENE: "lexical", LUCENE_IMPACT: "learned"}
+ALL_STRANDS = (*STRANDS, *NEIGHBOURS)
 
 
 class SparseQuery(NamedTuple):
@@ -23,6 +27,12 @@ class SparseQuery(NamedTuple):
     terms: NDArray[np.uint32]
     weights: NDArray[np.float32]
     names: dict[int, str]
+
+    @property
+    def named(self) -> dict[str, float]:
+        """The weights by the terms' names."""
+        pairs = zip(self.terms.tolist(), self.weights.tolist(), strict=True)
+        return {self.names[term]: weight for term, weight in pairs}
 
 
 class Bounds(NamedTuple):
@@ -54,7 +64,7 @@ class Strand(Protocol):
         ...
 
     def encode_documents(self, texts: Sequence[str]) -> Any:
-        """Returns the vectors to store of these texts."""
+        """Returns the vectors to store of these texts; None where the strand stores none."""
         ...
 
     def literal_terms(self, texts: Sequence[str]) -> Any:
@@ -115,7 +125,9 @@ class Sparse:
     def literal_terms(self, texts: Sequence[str]) -> Any:
         """Returns the texts' own terms where a model adds others and the index weighs queries by IDF."""
         expands = self.name == "learned" and self.identity.query_weights == "idf"
-        return self.encoder.encode_queries(texts) if expands else None
+        # A chunked encoder knows all terms of a long text; as a query the text would be cut.
+        terms = getattr(self.encoder, "document_terms", self.encoder.encode_queries)
+        return terms(texts) if expands else None
 
     def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[SparseQuery]:
         """Returns a query for each text, weighted by the snapshot's IDF where the encoder leaves that to the index."""
@@ -225,7 +237,13 @@ class Dense:
         return [[] for _ in positions]
 
 
-def parse_strands(given: str | Sequence[str], available: Sequence[str] = STRANDS) -> tuple[str, ...]:
+def with_neighbours(weights: Mapping[str, float]) -> dict[str, float]:
+    """Returns weights in which a neighbour that has none has that of the strand it stands beside."""
+    lacking = {name: weights[own] for name, own in NEIGHBOURS.items() if own in weights and name not in weights}
+    return {**weights, **lacking}
+
+
+def parse_strands(given: str | Sequence[str], available: Sequence[str] = ALL_STRANDS) -> tuple[str, ...]:
     """Returns strand names in their fixed order, from "lexical,dense" or a sequence.
 
     Raises:
@@ -233,8 +251,9 @@ def parse_strands(given: str | Sequence[str], available: Sequence[str] = STRANDS
     """
     names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
     for name in names:
-        if name not in STRANDS:
-            raise QueryError(f"no strand {name!r}; there are: {', '.join(STRANDS)}")
+        if name not in ALL_STRANDS:
+            raise QueryError(f"no strand {name!r}; there are: {', '.join(ALL_STRANDS)}")
         if name not in available:
-            raise QueryError(f"this index was made without the strand {name!r}; it has: {', '.join(available)}")
-    return tuple(strand for strand in STRANDS if strand in names)
+            how = f"; name a Lucene index for it: --{name} PATH" if name in NEIGHBOURS else ""
+            raise QueryError(f"this index was made without the strand {name!r}; it has: {', '.join(available)}{how}")
+    return tuple(strand for strand in ALL_STRANDS if strand in names)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from plait.retriever import Retriever
 
+from .lucene_indexes import needs_lucene
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = (
     "quality",
@@ -25,6 +27,7 @@ SCRIPTS = (
     "dense",
     "weights",
     "ablation",
+    "lucene",
 )
 TOPICS = ("snow", "honey", "iron", "rivers", "moths", "bread", "glass", "tides", "salt", "wool")
 YARDSTICK = """
@@ -103,6 +106,17 @@ def test_quality_finds_what_is_there_and_keeps_its_index(data, tmp_path):
     assert str(data) not in (tmp_path / "quality.json").read_text()
     finished("quality", *options)
     assert json.loads((tmp_path / "quality.json").read_text())["collections"]["scifact"]["index_seconds"] is None
+
+
+@pytest.mark.lucene
+def test_lucene_gives_the_same_impact_scores(data, tmp_path):
+    needs_lucene()
+    page = finished("lucene", data, "scifact", "--index-dir", tmp_path / "kept", "--results", tmp_path)
+    assert "| scifact: hits of impact search that differ from Lucene's | 0 | ≤ 0 | yes |" in page
+    facts = json.loads((tmp_path / "lucene.json").read_text())["collections"]["scifact"]
+    assert set(facts["scores"].values()) == {1.0}
+    assert facts["impact"]["hits"] >= 2
+    assert str(data) not in (tmp_path / "lucene.json").read_text()
 
 
 @pytest.mark.torch

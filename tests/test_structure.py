@@ -25,7 +25,7 @@ BELOW = {
     "apps": {"index", "encoders", "retriever", "eval", "train"},
 }
 SOURCES = [file for file in room_files() if file.suffix == ".py"]
-NEVER_AT_IMPORT = {"torch", "transformers", "sentence_transformers", "faiss", "numba", "pandas", "onnxruntime"}
+NEVER_AT_IMPORT = {"jnius", "torch", "transformers", "sentence_transformers", "faiss", "numba", "pandas", "onnxruntime"}
 
 
 def imported(file: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:

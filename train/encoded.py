@@ -14,11 +14,12 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ..encoders.checkpoint import read_json
 from ..encoders.contract import DenseEncoder, Identity, SparseEncoder
+from ..encoders.folders import find_folder
 from ..encoders.lexical import LexicalEncoder
-from ..encoders.load import find_folder, load_dense, load_learned
+from ..encoders.load import load_dense, load_learned
 from ..encoders.manifest import JOINT, MANIFEST, is_built
+from ..encoders.model_files import read_json
 from .errors import TrainError
 from .pairs import TrainingSet
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..encoders.build import build
-from ..encoders.checkpoint import JOINT_KEY, Checkpoint, is_joint, read_checkpoint, read_json
+from ..encoders.checkpoint import JOINT_KEY, Checkpoint, is_joint, read_checkpoint
 from ..encoders.contract import EncoderError
 from ..encoders.joint_checkpoint import OPTIONS, VERSION
+from ..encoders.model_files import read_json
 from .errors import TrainError
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from ..encoders.build import SPECIAL_TOKENS, source_hashes
 from ..encoders.checkpoint import Checkpoint, read_checkpoint
 from ..encoders.contract import EncoderError
 from ..encoders.extras import require
-from ..encoders.load import EMBEDDED, find_folder, load_dense
+from ..encoders.folders import EMBEDDED, find_folder
+from ..encoders.load import load_dense
 from ..encoders.manifest import is_built
 from ..index.impacts import idf
 from ..retriever import IngestError, read_documents, read_queries

@@ -153,8 +153,8 @@ def test_passage_options_out_of_range(plait, index, corpus, options, message):
         (("x", "-k", "0"), "k is how many are wanted: a whole number of at least 1, not 0"),
         (("x", "-k", "-3"), "k is how many are wanted: a whole number of at least 1, not -3"),
         (("x", "--depth", "0"), "depth is how many are wanted: a whole number of at least 1, not 0"),
-        (("x", "--strands", "bm25"), "no strand 'bm25'; there are: lexical, learned, dense"),
-        (("x", "--strands", ""), "no strand ''; there are: lexical, learned, dense"),
+        (("x", "--strands", "bm25"), "no strand 'bm25'; there are: lexical, learned, dense, lucene, lucene-impact"),
+        (("x", "--strands", ""), "no strand ''; there are: lexical, learned, dense, lucene, lucene-impact"),
         (("x", "--strands", "dense"), "this index was made without the strand 'dense'; it has: lexical"),
         (("x", "--fusion", "sum"), f"no fusion 'sum'; there are: {', '.join(FUSIONS)}"),
         (
@@ -163,7 +163,10 @@ def test_passage_options_out_of_range(plait, index, corpus, options, message):
         ),
         (("x", "--weights", "0.5"), "--weights takes strand=number pairs, as lexical=0.2,dense=0.8; not '0.5'"),
         (("x", "--weights", "lexical=1,lexical=2"), "--weights names a strand twice: 'lexical=1,lexical=2'"),
-        (("x", "--weights", "bm25=1"), "a weight is given for 'bm25'; strands are: lexical, learned, dense"),
+        (
+            ("x", "--weights", "bm25=1"),
+            "a weight is given for 'bm25'; strands are: lexical, learned, dense, lucene, lucene-impact",
+        ),
         (("x", "--weights", "lexical=-1"), "weights must be finite and not negative: {'lexical': -1.0}"),
         (("x", "--weights", "lexical=nan"), "weights must be finite and not negative: {'lexical': nan}"),
         (("x", "--weights", "dense=1"), "no strand of lexical has a weight above 0: {'dense': 1.0}"),
@@ -260,7 +263,7 @@ def test_an_out_folder_that_is_something_else(plait, corpus, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--strands", "lexical,bm25"), "no strand 'bm25'; there are: lexical, learned, dense"),
+        (("--strands", "lexical,bm25"), "no strand 'bm25'; there are: lexical, learned, dense, lucene, lucene-impact"),
         (("--fusion", "sum"), f"no fusion 'sum'; there are: {', '.join(FUSIONS)}"),
         ((*LEXICAL, "--weights", "dense=1"), "no strand of lexical has a weight above 0: {'dense': 1.0}"),
         (

@@ -152,8 +152,11 @@ def test_three_strands_and_their_fusion(plait, data):
         (("--measures", "nDCG@10 Foo"), "there is no measure 'Foo'; expected such as nDCG@10, R@100"),
         (("--measures", ""), "no measure given; expected one or more such as nDCG@10"),
         (("--fusion", "sum"), "no fusion 'sum'; there are: convex, rrf"),
-        (("--strands", "bm25"), "no strand 'bm25'; there are: lexical, learned, dense"),
-        (("--weights", "bm25=1"), "a weight is given for 'bm25'; strands are: lexical, learned, dense"),
+        (("--strands", "bm25"), "no strand 'bm25'; there are: lexical, learned, dense, lucene, lucene-impact"),
+        (
+            ("--weights", "bm25=1"),
+            "a weight is given for 'bm25'; strands are: lexical, learned, dense, lucene, lucene-impact",
+        ),
         (("--depth", "0"), "--depth is how many are wanted: a whole number of at least 1, not 0"),
         (("--run", "no.run"), "no.run: there is no such file; check the path"),
         (("--strands", "lexical", "--dense", "x"), "--dense is for the dense strand, which --strands lexical leaves"),

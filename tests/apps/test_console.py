@@ -6,6 +6,7 @@ import io
 
 import pytest
 from plait.apps import console
+from plait.encoders.counting import count, counting
 from plait.retriever import Hit, Retriever, StrandScore
 
 
@@ -31,6 +32,15 @@ def test_a_log_gets_a_line_every_fifteen_seconds(clock, capsys):
     assert capsys.readouterr().err == "indexing: 2,000 documents, 100/s, about 80 s left\n"
 
 
+def test_tokens_have_a_rate_where_models_read_some(clock, capsys):
+    meter = console.Meter("indexing", None)
+    clock(20)
+    with counting(meter.tokens):
+        count(50_000)
+    meter.documents_done(40)
+    assert capsys.readouterr().err == "indexing: 40 documents, 2/s, 2,500 tokens/s\n"
+
+
 def test_a_log_without_a_known_end_has_no_time_left(clock, capsys):
     meter = console.Meter("searching", None, unit="queries")
     clock(20)
@@ -50,10 +60,11 @@ def test_a_terminal_gets_a_bar_after_two_seconds(clock, monkeypatch):
     assert shown.getvalue() == ""
     clock(3)
     meter.bytes_read(500)
+    meter.tokens.total += 8
     meter.documents_done(30)
     meter.close()
     assert "indexing" in shown.getvalue()
-    assert "40 documents, 10/s" in shown.getvalue()
+    assert "40 documents, 10/s, 2 tokens/s" in shown.getvalue()
 
 
 def test_control_characters_are_made_visible():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from plait.encoders import EncoderError, load_dense, load_learned
 from plait.encoders import extras as extras_module
-from plait.encoders.load import cache_folder
+from plait.encoders.folders import cache_folder
 from plait.encoders.manifest import MANIFEST
 
 

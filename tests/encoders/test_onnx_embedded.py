@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from plait.encoders import DenseEncoder, EncoderError, SparseEncoder, load_dense, load_joint, load_learned
-from plait.encoders.load import EMBEDDED_MODELS, MODELS
+from plait.encoders.folders import EMBEDDED_MODELS, MODELS
 from plait.encoders.manifest import sha256
 
 # Texts of which a model reads two or three tokens: rounding errors do not average out.

@@ -75,7 +75,8 @@ def test_what_we_cannot_build_goes_through_torch(golden, tmp_path):
     from plait.encoders.torch_models import TorchDenseEncoder
 
     folder = shutil.copytree(golden / "bert-pooled", tmp_path / "checkpoint")
-    (folder / "1_Pooling" / "config.json").write_text('{"word_embedding_dimension": 32, "pooling_mode": "lasttoken"}')
+    settings = '{"word_embedding_dimension": 32, "pooling_mode": "mean_sqrt_len_tokens"}'
+    (folder / "1_Pooling" / "config.json").write_text(settings)
     opened = load_dense(folder)
     assert isinstance(opened, TorchDenseEncoder)
     np.testing.assert_allclose(np.linalg.norm(opened.encode_documents(["a text"]), axis=1), 1, atol=1e-5)

@@ -164,4 +164,4 @@ def test_impossible_weights_are_refused():
 
 def test_every_fusion_has_a_weight_for_every_strand():
     for fusion in FUSIONS.values():
-        assert set(fusion.weights) == {"lexical", "learned", "dense"}
+        assert set(fusion.weights) == {"lexical", "learned", "dense", "lucene", "lucene-impact"}

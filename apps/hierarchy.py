@@ -1,0 +1,52 @@
+"""`plait search --hierarchy` and `--group`: the step `parents` among the others, and hits under their parents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.text import Text
+
+from ..retriever import Answer, QueryError, Retriever, grouped
+from ..retriever.hierarchy import hierarchical
+from ..retriever.strands import parse_strands
+from . import console
+from .render import hit_text
+
+
+def with_parents(retriever: Retriever, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a search with the step `parents` in the pipeline that would act without it."""
+    steps = options["pipeline"]
+    if steps is None:
+        steps = "none" if _alone(retriever, options) else retriever.info()["pipeline"]
+    return {**options, "pipeline": hierarchical(steps)}
+
+
+def _alone(retriever: Retriever, options: Mapping[str, Any]) -> bool:
+    """Returns whether one strand speaks alone: then an index's own steps are not taken."""
+    strands, weights = options["strands"], options["weights"]
+    names = retriever.strands if strands is None else parse_strands(strands, retriever.strands)
+    return len(names) == 1 or (weights is not None and sum(weights.get(name, 0) > 0 for name in names) == 1)
+
+
+def check_group(*, group: bool, many: bool) -> None:
+    """Raises an error where there is not one list of hits to group."""
+    if group and many:
+        raise QueryError("--group is for one query: a run is a list of documents; leave --group or --queries out")
+
+
+def print_groups(answer: Answer, *, as_json: bool) -> None:
+    """Prints hits under their parents, the parent with the best hit first."""
+    groups = grouped(answer)
+    if as_json:
+        console.print_json({"query": answer.query, "groups": [asdict(group) for group in groups]})
+        return
+    if not groups:
+        console.out.print("nothing found")
+    for group in groups:
+        score = "" if group.score is None else f"  {group.score:.3f}"
+        count = f"  {len(group.hits)} passage{'s' if len(group.hits) != 1 else ''}"
+        console.out.print(Text.assemble((console.visible(group.parent), "bold"), (score, "cyan"), (count, "dim")))
+        for hit in group.hits:
+            console.out.print(hit_text(hit, console.out.width), soft_wrap=True)

@@ -1,0 +1,137 @@
+"""Where models lie: those that come with plait, folders, the hub, and the cache of those that were built on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .contract import EncoderError
+from .extras import require
+from .manifest import FORMAT, JOINT, MANIFEST, ModelFolder, is_built, open_folder, sha256
+
+if TYPE_CHECKING:
+    from .families.reading import Source
+
+EMBEDDED = "embedded"
+MODELS = Path(__file__).parent / "models"
+# What "embedded" stands for, by strand; and the names that stand for a model with its static queries.
+EMBEDDED_MODELS = {"dense": "plait-mini", "learned": "plait-mini"}
+STATIC_NAMES = {"plait-mini-static": "plait-mini"}
+HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model", "*.py", "sparse_linear.pt"]  # code is run on wish only
+
+
+def plain_name(name: str) -> str:
+    """Returns a name without the "embedded/" that may stand before it."""
+    return name.removeprefix(f"{EMBEDDED}/")
+
+
+def is_embedded(name: str) -> bool:
+    """Returns whether a name is that of a model that comes with plait."""
+    return name == EMBEDDED or plain_name(name) in (*EMBEDDED_MODELS.values(), *STATIC_NAMES)
+
+
+def find_folder(name: str, head: str, revision: str | None = None) -> Path:
+    """Returns the folder of a named model, fetched from the hub if it must be, there at a revision if one is given.
+
+    Raises:
+        EncoderError: there is no such model, or the hub cannot be reached.
+    """
+    if name == EMBEDDED:
+        return MODELS / EMBEDDED_MODELS["dense" if head == JOINT else head]
+    if is_embedded(name):
+        return MODELS / STATIC_NAMES.get(plain_name(name), plain_name(name))
+    if name and Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
+        embedded = dict.fromkeys([EMBEDDED, *EMBEDDED_MODELS.values(), *STATIC_NAMES])
+        raise EncoderError(
+            f"no encoder {name!r}: it is neither {' nor '.join(repr(one) for one in embedded)}, nor a folder that "
+            'exists, nor a hub name ("owner/model")'
+        )
+    return _from_hub(name, revision)
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    hub = require("huggingface_hub", f"fetching {name!r}")
+    try:
+        folder = Path(hub.snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+        if not any(folder.rglob("*.safetensors")):  # torch may still read what it has
+            hub.snapshot_download(name, revision=revision, allow_patterns="*.bin")
+        return folder
+    except Exception as error:  # network, permission, no such repository: the hub's own types, and httpx's
+        reason = str(error).strip().splitlines()
+        raise EncoderError(
+            f"{name!r} is no folder here and could not be fetched from the Hugging Face hub "
+            f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}): check the name and the network, "
+            f"give the path of a folder, or use {EMBEDDED!r}"
+        ) from error
+
+
+def cache_folder() -> Path:
+    """Returns the folder for built models: $PLAIT_CACHE, or "plait" in the user's cache folder."""
+    if os.environ.get("PLAIT_CACHE"):
+        return Path(os.environ["PLAIT_CACHE"])
+    defaults = {"win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("", "Library/Caches")}
+    variable, fallback = defaults.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
+    return Path(os.environ.get(variable) or Path.home() / fallback) / "plait"
+
+
+def built_folder(folder: Path, head: str, precision: str) -> Path:
+    """Returns the ONNX build of a Hugging Face folder, from the cache or built into it.
+
+    Raises:
+        EncoderError: the checkpoint is missing something, is broken, or is not of a kind that we write.
+    """
+    from .build import build, source_hashes
+
+    parts = [FORMAT, head, precision, source_hashes(folder), _settings(folder)]
+    key = sha256(json.dumps(parts, sort_keys=True).encode())[:24]
+    target = cache_folder() / "models" / key
+    if is_built(target):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
+        built = Path(scratch) / "model"
+        build(folder, built, head=head, precision=precision)
+        _move(built, target)
+    return target
+
+
+def exported_folder(source: Source, precision: str) -> ModelFolder:
+    """Returns the ONNX model of a checkpoint of any family, from the cache or built into it.
+
+    Raises:
+        UnsupportedModelError: plait's own writer does not know the model, and torch, which would export it, is missing.
+        EncoderError: the checkpoint is missing something, is broken, or cannot be exported.
+    """
+    from .families.export import export
+    from .families.opening import weights_hash
+    from .families.reading import recipe_hash
+
+    parts = [FORMAT, precision, _settings(source.folder), weights_hash(source), recipe_hash(source.recipe)]
+    target = cache_folder() / "models" / sha256(json.dumps(parts, sort_keys=True).encode())[:24]
+    if not is_built(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
+            built = Path(scratch) / "model"
+            export(source, built, precision=precision)
+            _move(built, target)
+    return open_folder(target, json.loads((target / MANIFEST).read_text("utf-8"))["head"])
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    """Returns the small files beside the weights that change what is built, by their hash."""
+    found = [*folder.glob("*.json"), *folder.glob("*_*/*.json")]
+    return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in sorted(found)}
+
+
+def _move(built: Path, target: Path) -> None:
+    try:
+        built.rename(target)
+    except OSError:
+        if not is_built(target):  # else another process was first, with the same bytes
+            raise
