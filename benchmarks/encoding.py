@@ -136,7 +136,7 @@ def _plait_alone(encoders: Mapping[str, Any], texts: Sequence[str], repeats: int
 
 
 def _in_chunks(encoder: Any, texts: Sequence[str]) -> None:
-    from plait.retriever.retriever import CHUNK
+    from plait.retriever.encoders import CHUNK
 
     for start in range(0, len(texts), CHUNK):
         encoder.encode_documents(texts[start : start + CHUNK])

@@ -113,9 +113,7 @@ def load_dense(
 def _densified(spec: Spec, asked: str) -> DenseEncoder:
     from .densified import DensifiedEncoder
 
-    slices = spec.options["densify"]
-    rest = Spec(spec.name, {key: value for key, value in spec.options.items() if key != "densify"})
-    return DensifiedEncoder(_load(_LEARNED, rest, asked), slices=slices)
+    return DensifiedEncoder(_load(_LEARNED, spec.without("densify"), asked), slices=spec.options["densify"])
 
 
 def load_learned(

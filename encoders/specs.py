@@ -88,6 +88,10 @@ class Spec:
         """Returns the spec with more options; None says nothing, and what is given here goes first."""
         return Spec(self.name, {**self.options, **{name: value for name, value in given.items() if value is not None}})
 
+    def without(self, *names: str) -> Spec:
+        """Returns the spec without some options."""
+        return Spec(self.name, {name: value for name, value in self.options.items() if name not in names})
+
     @property
     def recipe(self) -> dict[str, Any]:
         """The options that change how texts become vectors."""

@@ -17,6 +17,7 @@ from .contract import StoreError
 
 OLDEST = 21
 HOMES = ("JAVA_HOME", "JDK_HOME", "JRE_HOME")
+USUAL = ("/usr/lib/jvm/*", "/Library/Java/JavaVirtualMachines/*/Contents/Home", "~/.sdkman/candidates/java/*")
 JAR = "anserini-*-fatjar.jar"
 INSTALL = f"install Java {OLDEST} or newer (a JDK or JRE, as Temurin) and set JAVA_HOME to its folder"
 # Ctrl-C stays Python's; Lucene 9 maps files by a method that newer Javas warn of.
@@ -69,7 +70,9 @@ def java() -> Java:
 
 
 def java_home() -> Path:
-    """Returns Java's folder: the first of JAVA_HOME, JDK_HOME and JRE_HOME that is set, else that of `java` on PATH.
+    """Returns Java's folder: the first of JAVA_HOME, JDK_HOME and JRE_HOME that is set; else that of `java` on PATH.
+
+    Where the one on PATH is too old, or there is none, the newest of those in the usual places (`USUAL`).
 
     Raises:
         StoreError: there is no Java.
@@ -77,10 +80,29 @@ def java_home() -> Path:
     for name in HOMES:
         if given := os.environ.get(name):
             return Path(given)
-    found = shutil.which("java")
+    program = shutil.which("java")
+    on_path = [Path(program).resolve().parent.parent] if program is not None else []
+    usual = sorted((home for place in USUAL for home in _folders(place)), key=_version, reverse=True)
+    fit = (home for home in (*on_path, *usual) if _version(home) >= OLDEST)
+    found = next(fit, on_path[0] if on_path else None)
     if found is None:
         raise StoreError(f"Lucene needs Java, and there is none: {INSTALL}")
-    return Path(found).resolve().parent.parent
+    return found
+
+
+def _folders(pattern: str) -> list[Path]:
+    place = Path(pattern).expanduser()
+    return sorted(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
+
+
+def _version(home: Path) -> int:
+    """Returns the major version of the Java in a folder; 0 where it does not say one."""
+    try:
+        facts = (home / "release").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    found = re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', facts, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def java_version(home: Path) -> int:
@@ -89,12 +111,9 @@ def java_version(home: Path) -> int:
     Raises:
         StoreError: there is no Java, or it is older than `OLDEST`.
     """
-    try:
-        facts = (home / "release").read_text(encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{home} holds no Java that says its version (no file `release`): {INSTALL}") from error
-    found = re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', facts, re.MULTILINE)
-    version = int(found[1]) if found else 0
+    if not (home / "release").is_file():
+        raise StoreError(f"{home} holds no Java that says its version (no file `release`): {INSTALL}")
+    version = _version(home)
     if version < OLDEST:
         raise StoreError(
             f"Lucene needs Java {OLDEST} or newer; {home} is Java {version or 'of unknown version'}: {INSTALL}"

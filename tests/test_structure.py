@@ -25,6 +25,8 @@ BELOW = {
     "apps": {"index", "encoders", "retriever", "eval", "train"},
 }
 SOURCES = [file for file in room_files() if file.suffix == ".py"]
+pytestmark = pytest.mark.beside_torch
+
 NEVER_AT_IMPORT = {"jnius", "torch", "transformers", "sentence_transformers", "faiss", "numba", "pandas", "onnxruntime"}
 
 

@@ -251,6 +251,7 @@ def test_prompts(checkpoint, texts):
     np.testing.assert_array_equal(load_dense(checkpoint, queries="static").encode_queries(["search"]), static)
 
 
+@pytest.mark.beside_torch
 def test_learned_and_static_queries_open_no_session(folder):
     joint = load_joint(folder)
     static = load_dense(folder, queries="static")

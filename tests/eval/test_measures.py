@@ -195,6 +195,7 @@ def test_no_measure_and_no_query():
         score_run({}, {})
 
 
+@pytest.mark.beside_torch
 def test_importing_the_room_does_not_load_what_computes():
     code = "import sys, plait.eval; print(sorted({'ir_measures', 'pytrec_eval', 'pandas', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

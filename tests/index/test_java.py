@@ -17,6 +17,7 @@ def no_java(monkeypatch, tmp_path):
     for name in (*java.HOMES, "ANSERINI_CLASSPATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(java, "USUAL", (str(tmp_path / "usual" / "*"),))
 
 
 def some_java(folder: Path, release: str) -> Path:
@@ -40,6 +41,22 @@ def test_java_is_looked_for_in_this_order(monkeypatch, tmp_path):
     for name in reversed(java.HOMES):
         monkeypatch.setenv(name, str(tmp_path / name))
         assert java.java_home() == tmp_path / name
+
+
+def test_the_usual_places_help_where_path_has_none_or_an_old_one(monkeypatch, tmp_path):
+    some_java(tmp_path / "usual" / "a-21", 'JAVA_VERSION="21.0.1"\n')
+    newest = some_java(tmp_path / "usual" / "b-25", 'JAVA_VERSION="25"\n')
+    (tmp_path / "usual" / "empty").mkdir()
+    assert java.java_home() == newest
+    old = some_java(tmp_path / "old", 'JAVA_VERSION="17.0.15"\n')
+    monkeypatch.setenv("PATH", str(old / "bin"))
+    assert java.java_home() == newest
+    fit = some_java(tmp_path / "fit", 'JAVA_VERSION="22"\n')
+    monkeypatch.setenv("PATH", str(fit / "bin"))
+    assert java.java_home() == fit
+    monkeypatch.setattr(java, "USUAL", ())
+    monkeypatch.setenv("PATH", str(old / "bin"))
+    assert java.java_home() == old  # to be refused by its name
 
 
 def test_a_link_on_path_leads_to_the_folder_behind_it(monkeypatch, tmp_path):

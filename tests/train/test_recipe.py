@@ -129,6 +129,7 @@ def test_no_such_recipe_or_file(tmp_path):
         recipe_of(tmp_path / "none.toml")
 
 
+@pytest.mark.beside_torch
 def test_recipes_and_batches_need_no_torch():
     source = (
         "import sys, plait.train.recipe, plait.train.batches\nassert not {'torch', 'transformers'} & set(sys.modules)"
