@@ -16,6 +16,7 @@ from ..retriever import IngestError, QueryError, Retriever
 from ..retriever.strands import parse_strands
 from ..retriever.streams import open_stream, rejecter
 from . import console
+from .bench_command import bench_command
 from .corpora import MODELS
 from .encoding import AUTO, Encoding, ready, show_cache
 from .endings import Commands, utf8_output
@@ -24,6 +25,7 @@ from .exchanging import dump_command, load_command
 from .exporting import export_command
 from .fields import check_declared, fields
 from .ingesting import Reading, ingest, reading
+from .mcp_command import mcp_command
 from .models_command import models_command
 from .options import (
     CacheOption,
@@ -56,7 +58,9 @@ from .options import (
     parsed_weights,
     pipeline_name,
 )
+from .plan_command import plan_command
 from .search_command import search_command
+from .serve_command import serve_command
 from .train_command import train_command
 from .tune_command import tune_command
 
@@ -208,6 +212,10 @@ app.command("load")(load_command)
 app.command("models")(models_command)
 app.command("export")(export_command)
 app.command("train")(train_command)
+app.command("serve")(serve_command)
+app.command("mcp")(mcp_command)
+app.command("bench")(bench_command)
+app.command("plan")(plan_command)
 
 
 @app.command("info")

@@ -349,6 +349,12 @@ class Retriever:
                 self._snapshot = newer
             older.close()
 
+    def release(self) -> None:
+        """Lets other writers in, until this one writes again; what is not committed is forgotten."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
     def close(self) -> None:
         """Lets go of the index; what is not committed is forgotten."""
         if self._compiling is not None:
@@ -407,6 +413,11 @@ class Retriever:
     def fields(self) -> dict[str, str]:
         """The types of the declared fields by name, as of the last commit."""
         return {field.name: field.type for field in self._snapshot.fields}
+
+    @property
+    def version(self) -> int:
+        """The number of the commit that searches see; every commit has a higher one."""
+        return self._snapshot.commit
 
     def __len__(self) -> int:
         """Returns the number of committed documents."""

@@ -28,6 +28,7 @@ SCRIPTS = (
     "weights",
     "ablation",
     "lucene",
+    "contexts",
 )
 TOPICS = ("snow", "honey", "iron", "rivers", "moths", "bread", "glass", "tides", "salt", "wool")
 YARDSTICK = """
@@ -88,7 +89,12 @@ def test_help_is_complete(script):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_missing_data_end_in_one_line(script, tmp_path):
-    given = {"hybrid": ["none"], "weights": ["--work", tmp_path], "ablation": ["--work", tmp_path, "--base", "none"]}
+    given = {
+        "hybrid": ["none"],
+        "weights": ["--work", tmp_path],
+        "contexts": ["--work", tmp_path],
+        "ablation": ["--work", tmp_path, "--base", "none"],
+    }
     done = run(script, "none", *given.get(script, ()), "--results", tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: none")
@@ -149,6 +155,15 @@ def test_weights_are_swept_over_what_the_model_did_not_see(data, tmp_path):
     assert facts["squad-dev"]["0.00, 0.00, 1.00"] == 1
     drawn = (tmp_path / "work" / "arxiv-unseen" / "corpus.jsonl").read_text().splitlines()
     assert (len(drawn), len(set(drawn))) == (5, 5)
+
+
+def test_contexts_are_measured_by_configuration(data, tmp_path):
+    options = ["--collection", "scifact", "--budgets", 50, "--k", 2, "--work", tmp_path / "work", "--results", tmp_path]
+    page = finished("contexts", data, *options)
+    assert "## 50 tokens, 2 hits" in page
+    found = json.loads((tmp_path / "contexts.json").read_text())["budgets"]["50"]
+    assert {found[name]["recall"] for name in found} == {1}
+    assert found["hits alone"]["supported"] == 1
 
 
 def test_encoding_says_how_fast_both_strands_are(data, tmp_path):

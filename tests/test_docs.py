@@ -10,6 +10,8 @@ import pytest
 import typer
 from plait import retriever
 from plait.apps.cli import app
+from plait.encoders.families.recipes import FAMILIES
+from plait.encoders.specs import OPTIONS
 
 from .tree import ROOT
 
@@ -70,6 +72,12 @@ def test_every_command_is_in_the_readme(name):
 @pytest.mark.parametrize("name", retriever.__all__)
 def test_every_public_name_is_documented(name):
     assert re.search(rf"\b{name}\b", DOCS), f"neither README.md nor docs/ mentions plait.retriever.{name}"
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *OPTIONS])
+def test_every_encoder_family_and_option_is_documented(name):
+    page = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in page, f"docs/encoders.md does not mention `{name}`"
 
 
 def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):

@@ -1,0 +1,45 @@
+"""`plait mcp`: an index as tools for language models, by the Model Context Protocol."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..encoders.extras import require
+from ..retriever import Retriever
+from . import console
+from .options import IndexArgument, LuceneImpactOption, LuceneOption, MovedDense, MovedLearned
+from .searching import query_log
+
+
+def mcp_command(
+    index: IndexArgument,
+    http: Annotated[
+        int | None,
+        typer.Option("--http", min=1, max=65535, help="Serve http://127.0.0.1:PORT/mcp instead of standard input."),
+    ] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="Append every query and its hits to this file.")] = None,
+    dense: MovedDense = None,
+    learned: MovedLearned = None,
+    lucene: LuceneOption = None,
+    lucene_impact: LuceneImpactOption = None,
+) -> None:
+    """Offer an index to language models: an MCP server with the tools search and fetch, on standard input and output.
+
+    It reads only, and follows new commits. With --http it speaks streamable HTTP, to this machine alone.
+    """
+    require("mcp.server.mcpserver", "serving MCP", "mcp")
+    from .mcp_server import make_server
+
+    models = {"dense": dense, "learned": learned, "lucene": lucene, "lucene_impact": lucene_impact}
+    kept = query_log(log, many=False, as_json=False)
+    with closing(Retriever.open(index, **models, log=kept)) as retriever:  # type: ignore[arg-type]
+        server = make_server(retriever)
+        if http is None:
+            server.run()
+        else:
+            console.note(f"serving {index} at http://127.0.0.1:{http}/mcp")
+            server.run("streamable-http", host="127.0.0.1", port=http)

@@ -1,0 +1,1 @@
+"""The HTTP server: `plait serve`. Needs the extra `serve` (starlette, uvicorn), which is loaded only here."""

@@ -1,0 +1,124 @@
+"""Runs the server: a socket, signals, clients that are slow on purpose, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .app import application
+from .engine import Engine
+from .settings import Settings
+
+
+def listening(settings: Settings) -> socket.socket:
+    """Returns a socket that is bound to the address.
+
+    Its protocol is named: asyncio sends without delay only where it is (TCP_NODELAY), and an answer, which goes out as
+    head and body, would otherwise wait 40 ms for the client's delayed acknowledgement of the head.
+
+    Raises:
+        OSError: there is no such address, or another server has it.
+    """
+    try:
+        (family, *_, place), *_ = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            if os.name == "posix":  # elsewhere it would let two servers have one port
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(place)
+            bound.listen(256)
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+    except OSError as error:
+        raise OSError(f"cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}") from None
+
+
+def address(bound: socket.socket) -> str:
+    """Returns the URL of a bound socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def run(engine: Engine, bound: socket.socket, *, ready: Callable[[], None] = lambda: None) -> None:
+    """Serves until SIGTERM or SIGINT; then refuses what is new, and ends when what runs is done.
+
+    Args:
+        engine: what answers; it is closed at the end.
+        bound: the socket.
+        ready: called when requests are answered.
+    """
+    settings = engine.settings
+    config = uvicorn.Config(
+        application(engine), http=_protocol(settings.patience), ws="none", lifespan="on", log_config=None,
+        log_level="critical", access_log=False, server_header=False, limit_concurrency=settings.connections,
+        h11_max_incomplete_event_size=settings.header, timeout_keep_alive=75, proxy_headers=False,
+        timeout_graceful_shutdown=max(1, round(settings.grace)),
+    )  # fmt: skip
+    with _quiet_end():
+        _Server(config, ready).run(sockets=[bound])
+
+
+class _Server(uvicorn.Server):
+    """Tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts, and tells."""
+        await super().startup(sockets)
+        self._ready()
+
+
+@contextlib.contextmanager
+def _quiet_end() -> Iterator[None]:
+    """Lets SIGTERM end the command with status 0: uvicorn raises it once more when all is done."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _protocol(seconds: float) -> type[H11Protocol]:
+    """Returns uvicorn's HTTP, which also closes a connection whose request has begun and does not come to its body."""
+
+    class Patient(H11Protocol):
+        _late: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._end_wait()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is not h11.IDLE:
+                self._end_wait()
+            elif self._late is None:  # a part of a head has come
+                self._wait()
+
+        def _wait(self) -> None:
+            self._late = self.loop.call_later(seconds, self.transport.close)
+
+        def _end_wait(self) -> None:
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
+
+    return Patient
