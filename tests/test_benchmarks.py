@@ -29,6 +29,7 @@ SCRIPTS = (
     "ablation",
     "lucene",
     "contexts",
+    "families",
 )
 TOPICS = ("snow", "honey", "iron", "rivers", "moths", "bread", "glass", "tides", "salt", "wool")
 YARDSTICK = """
@@ -94,6 +95,7 @@ def test_missing_data_end_in_one_line(script, tmp_path):
         "weights": ["--work", tmp_path],
         "contexts": ["--work", tmp_path],
         "ablation": ["--work", tmp_path, "--base", "none"],
+        "families": ["--checkpoint", "name:dense:none"],
     }
     done = run(script, "none", *given.get(script, ()), "--results", tmp_path)
     assert done.returncode == 2
