@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plait.encoders import EncoderError, load_dense, load_joint, load_learned
-from plait.encoders.families import live
 from plait.encoders.stopwords import STOP_WORDS
 from plait.retriever import MismatchError, Retriever
 
@@ -19,6 +18,7 @@ from .tiny import BASE, CAUSAL, LENGTH, MASKED, TEXTS, close, unit
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+live = pytest.importorskip("plait.encoders.families.live")
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 
