@@ -92,6 +92,31 @@ def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
             raise
 
 
+def test_the_recipes_run(tmp_path, monkeypatch):
+    """As the README's blocks do: in order, in one namespace, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    namespace: dict[str, object] = {"__name__": "recipes"}
+    for block in re.findall(r"^```python\n(.*?)^```[ ]*$", page, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "docs/recipes.md", "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.ipynb")), ids=lambda path: path.name)
+def test_the_notebooks_run(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": path.stem}
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    for number, cell in enumerate(cells, start=1):
+        assert not cell["outputs"], "notebooks are kept without outputs"
+        exec(compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec"), namespace)
+
+
+def test_every_page_is_in_the_table_of_contents():
+    contents = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        assert page.name == "README.md" or f"({page.name})" in contents, f"docs/README.md has no row for {page.name}"
+
+
 def test_the_numbers_in_the_readme_are_the_measured_ones():
     measured = json.loads((ROOT / "benchmarks" / "results" / "quality.json").read_text(encoding="utf-8"))["collections"]
     (header,) = re.findall(r"^\| \| (scifact \|.*\| mean) \|$", README, re.MULTILINE)
