@@ -16,6 +16,7 @@ from plait.encoders import (
     EncoderError,
     JointEncoder,
     SparseEncoder,
+    folders,
     load_dense,
     load_joint,
     load_learned,
@@ -320,7 +321,7 @@ def test_a_text_that_is_no_str_is_named_by_position(wrong, folder):
 def test_a_checkpoint_is_a_joint_one_by_its_config(checkpoint, texts):
     dense, learned = load_dense(checkpoint), load_learned(checkpoint)
     assert dense.joint is learned.joint
-    assert len(list((load_module.cache_folder() / "models").iterdir())) == 1
+    assert len(list((folders.cache_folder() / "models").iterdir())) == 1
     assert load_dense(checkpoint, precision="fp32").joint is not dense.joint
 
 
@@ -328,7 +329,7 @@ def test_a_checkpoint_is_a_joint_one_by_its_config(checkpoint, texts):
 def embedded(folder, tmp_path, monkeypatch):
     """Makes a tiny joint model the embedded one."""
     shutil.copytree(folder, tmp_path / "models" / "plait-mini")
-    monkeypatch.setattr(load_module, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(folders, "MODELS", tmp_path / "models")
 
 
 @pytest.mark.usefixtures("embedded")
@@ -343,7 +344,7 @@ def test_an_embedded_joint_model():
         again = load_dense(encoder.identity.name)
         assert (again.identity, again.queries) == (encoder.identity, encoder.queries)
     assert load_learned("plait-mini").identity == learned.identity
-    assert load_module.is_embedded("plait-mini-static")
+    assert folders.is_embedded("plait-mini-static")
 
 
 @pytest.mark.usefixtures("embedded")
