@@ -39,7 +39,7 @@ def test_the_last_line_tells_of_tokens_and_the_cache(plait, corpus, tmp_path):
 def test_json_has_tokens_seconds_and_the_cache(plait, corpus, tmp_path):
     facts = plait("index", corpus, "--out", tmp_path / "i", *BOTH, "--cache", tmp_path / "c", "--json").json
     assert facts["tokens"] == tokens_of(TEXTS.values())
-    assert facts["tokens_per_second"] == pytest.approx(facts["tokens"] / facts["seconds"], rel=0.01)
+    assert facts["tokens_per_second"] == pytest.approx(facts["tokens"] / facts["seconds"], rel=0.1)
     assert facts["cache"] == {"folder": str(tmp_path / "c"), "asked": 3, "found": 0}
 
 
