@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,9 +22,8 @@ class Lucene:
     def __init__(self) -> None:
         os.environ.setdefault("OPENAI_API_KEY", "none")  # or the import fails
         import pyserini.pyclass  # noqa: F401  # starts Java with Lucene on its path
-        from jnius import autoclass, cast
-
-        self.java, self.cast = autoclass, cast
+        jnius = importlib.import_module("jnius")  # after it, and untyped: it is made when Java runs
+        self.java, self.cast = jnius.autoclass, jnius.cast
 
     def build(self, rows: Rows, folder: Path) -> None:
         """Adds the documents one by one, each as a line of `term|impact`, and merges them into one segment."""
