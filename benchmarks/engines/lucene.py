@@ -22,6 +22,7 @@ class Lucene:
     def __init__(self) -> None:
         os.environ.setdefault("OPENAI_API_KEY", "none")  # or the import fails
         import pyserini.pyclass  # noqa: F401  # starts Java with Lucene on its path
+
         jnius = importlib.import_module("jnius")  # after it, and untyped: it is made when Java runs
         self.java, self.cast = jnius.autoclass, jnius.cast
 
