@@ -52,12 +52,13 @@ def serve_command(
     """
     for module in ("uvicorn", "starlette"):
         require(module, "serving", "serve")
-    from .server.settings import Settings, checked, processors
+    from ..encoders.onnx_runtime import available_cores
+    from .server.settings import Settings, checked
 
     settings = checked(
         Settings(
             host=host, port=port, token=token, hosts=tuple(name.lower() for name in allow_host or ()),
-            threads=threads or processors(), queue=queue, seconds=timeout, body=max_body, reload=reload,
+            threads=threads or available_cores(), queue=queue, seconds=timeout, body=max_body, reload=reload,
         )
     )  # fmt: skip
     kept = None if log is None else QueryLog(log, on_failure=console.note)

@@ -16,6 +16,16 @@ RUNTIMES = (ONNX, TORCH, SENTENCE_TRANSFORMERS)
 _OPTION = re.compile(r":(?=\s*\w+\s*=)")
 
 
+def split(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """Returns the name in `NAME:option=value:option=value`, and its options with their values, as they are written.
+
+    A colon begins an option only where a word and an equals sign follow, so paths and values may have colons.
+    """
+    name, *parts = _OPTION.split(text)
+    pairs = [part.partition("=") for part in parts]
+    return name, [(option.strip(), value) for option, _, value in pairs]
+
+
 def _boolean(text: str) -> bool:
     known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if text.lower() not in known:
@@ -108,10 +118,9 @@ def parse(text: str) -> Spec:
     if text.rstrip().endswith("}") and ":{" in text:
         name, _, rest = text.partition(":{")
         return Spec(_named(name, text), _from_json("{" + rest, text))
-    if _OPTION.search(text) is None or Path(text).expanduser().is_dir():
+    name, pairs = split(text)
+    if not pairs or Path(text).expanduser().is_dir():
         return Spec(text.strip())
-    name, *parts = _OPTION.split(text)
-    pairs = [(key.strip(), value) for key, _, value in (part.partition("=") for part in parts)]
     return Spec(_named(name, text), _values(pairs, text))
 
 

@@ -7,7 +7,6 @@ documents, so Java starts with the first search and not before.
 
 from __future__ import annotations
 
-import re
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..encoders.contract import Identity, SparseEncoder
+from ..encoders.specs import split
 from ..index import Hits, Selection, Snapshot
 from ..index.lucene import BM25, ENGLISH, IMPACT, PRETOKENIZED, LuceneHits, LuceneIndex, Similarity
 from . import specs
@@ -29,7 +29,6 @@ from .strands import LUCENE, LUCENE_IMPACT, Bounds, Sparse
 
 NAMED = 10_000  # so many documents Lucene is told by name; of more, it is asked for more hits until enough are known
 GROWTH = 4  # how many times more
-_OPTION = re.compile(r":(?=\s*\w+\s*=)")
 
 Given: TypeAlias = "str | PathLike[str] | LuceneStrand"
 
@@ -321,9 +320,8 @@ def strand_of(name: str, given: Given) -> LuceneStrand:
         if not isinstance(given, made):
             raise QueryError(f"the strand {name} was given a {type(given).__name__}; it takes a {made.__name__}")
         return given
-    folder, *parts = _OPTION.split(fspath(given))
-    pairs = [part.partition("=") for part in parts]
-    options = {option.strip(): value.strip() for option, _, value in pairs}
+    folder, pairs = split(fspath(given))
+    options = {option: value.strip() for option, value in pairs}
     if len(options) < len(pairs):
         raise QueryError(f"{given!r} gives an option twice")
     if not folder:

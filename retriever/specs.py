@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, get_args
 
+from ..encoders.specs import split
 from .errors import QueryError
 
 
@@ -28,9 +29,8 @@ def parse(text: str) -> Spec:
     Raises:
         QueryError: an option without a value, or given twice.
     """
-    name, *parts = re.split(r":(?=\s*\w+\s*=)", text.strip())
-    pairs = [part.partition("=") for part in parts]
-    options = {option.strip(): value.strip() for option, _, value in pairs}
+    name, pairs = split(text.strip())
+    options = {option: value.strip() for option, value in pairs}
     if len(options) < len(pairs):
         raise QueryError(f"{text!r} gives an option twice")
     if ":" in name:

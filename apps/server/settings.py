@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass
 
 from ...retriever import QueryError
 
 TOKEN_VARIABLE = "PLAIT_TOKEN"  # the name of it
 SHORTEST_TOKEN = 16
-
-
-def processors() -> int:
-    """Returns how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
