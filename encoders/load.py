@@ -199,6 +199,8 @@ def _load(kind: _Kind, spec: Spec, asked: str) -> Any:
     folder = find_folder(spec.name, kind.head, spec.options.get("revision"))
     full_name = _full_name(spec.name, folder, asked)
     made = _built_or_joint(kind, spec, folder, full_name)
+    if made is None and kind is _DENSE and spec.options.get("queries") == STATIC:  # a table is plait's own
+        made = _own(kind, spec, folder, full_name)
     if made is None:
         made = opening().opened(
             folder,

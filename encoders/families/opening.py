@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from ..contract import QUERIES, STATIC, EncoderError, no_table
+from ..contract import STATIC, TRANSFORMER, EncoderError, no_table
 from ..extras import require
 from ..graph import DENSE, INPUT
 from ..manifest import MODEL, TOKENIZER, ModelFolder, sha256, whole_number
@@ -67,16 +67,14 @@ def opened(
         return _static(folder, spec, strand, name)
     if spec.options.get("family") == "static":
         raise EncoderError(f"{folder} is no static model: it has no table of embeddings, but a transformer")
-    asked, spec = spec, _without_queries(spec, strand)
+    spec = _without_queries(spec, strand)
     if runtime == ONNX and spec.options.get("device") not in (None, "cpu"):
         raise EncoderError(f"device {spec.options['device']!r} is for runtime torch: onnx runs on the processor")
     if runtime == SENTENCE_TRANSFORMERS:
-        _refuse_table(asked, strand)
         return _elsewhere(fallback, spec)
     try:
         source = read_source(folder, strand=strand, name=spec.name, options=spec.recipe)
     except UnsupportedModelError as error:
-        _refuse_table(asked, strand)
         if runtime is not None:
             raise
         return _instead(lambda: _elsewhere(fallback, spec), error)
@@ -85,26 +83,20 @@ def opened(
         try:
             if own is not None and plain(source, spec):
                 return own(source)
-            _refuse_table(asked, strand)
             return _face(_onnx(build(source, precision), spec, name), strand)
         except UnsupportedModelError as error:
-            _refuse_table(asked, strand)
             if runtime is not None:
                 raise
             return _instead(lambda: _face(_torch(source, spec, name), strand), error)
-    _refuse_table(asked, strand)
     return _face(_torch(source, spec, name), strand)
 
 
 def _without_queries(spec: Spec, strand: str) -> Spec:
-    """Returns the spec without "transformer" and "static", which are no queries of a row."""
+    """Returns the spec without "transformer", which the dense queries of every checkpoint are; refuses "static"."""
     said = spec.options.get("queries") if strand == "dense" else None
-    return spec.without("queries") if said in QUERIES else spec
-
-
-def _refuse_table(spec: Spec, strand: str) -> None:
-    if strand == "dense" and spec.options.get("queries") == STATIC:
+    if said == STATIC:
         raise EncoderError(no_table(spec.name))
+    return spec.without("queries") if said == TRANSFORMER else spec
 
 
 def _for_torch(spec: Spec) -> bool:
@@ -237,7 +229,6 @@ def open_built(folder: ModelFolder, spec: Spec, *, strand: str, name: str) -> An
     """
     known = {"max_length", "threads", "token_budget", "prune", "top", "query_prompt", "document_prompt", "precision",
              "chunks", "chunk_size", "overlap", "query_model"}  # fmt: skip
-    _refuse_table(spec, strand)
     spec = _without_queries(spec, strand)
     if wrong := sorted(set(spec.options) - known):
         raise EncoderError(f"{folder.path} is built; option {wrong[0]!r} is for the checkpoint that it was built from")
