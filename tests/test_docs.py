@@ -10,6 +10,7 @@ import pytest
 import typer
 from plait import retriever
 from plait.apps.cli import app
+from plait.encoders.catalogue import entries
 from plait.encoders.families.recipes import FAMILIES
 from plait.encoders.specs import OPTIONS
 
@@ -90,6 +91,11 @@ def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
         except Exception as error:
             error.args = (f"README.md, python block {number}: {error}\n{block}",)
             raise
+
+
+def test_the_number_of_models_and_families_is_right():
+    assert f"{len(entries())} published models" in README
+    assert f"[{len(FAMILIES)} families in all]" in README
 
 
 def test_the_recipes_run(tmp_path, monkeypatch):
