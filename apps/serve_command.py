@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,6 +80,8 @@ def _serve(index: Path, settings: Any, access_log: str | None, options: dict[str
         try:
             _warm(retriever)
             engine = Engine(retriever, settings, journal)
+            gc.collect()
+            gc.freeze()  # what lives as long as the server is not looked through again in the midst of a search
         except BaseException:
             retriever.close()
             raise

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
+
+import orjson
 
 from ...retriever import Answer, Document, Hit
 
 
 def to_bytes(value: Any) -> bytes:
     """Returns JSON in UTF-8."""
+    with contextlib.suppress(TypeError):  # half a surrogate pair or a number of more than 64 bits in the metadata
+        return orjson.dumps(value)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")
 

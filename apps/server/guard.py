@@ -67,7 +67,8 @@ class Guard:
         given = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
         name = given.rpartition(":")[0] if given.rpartition(":")[2].isdigit() else given
         if not is_local(name) and name.lower() not in self.engine.settings.hosts:
-            raise ApiError(400, "this server answers to localhost; start it with --allow-host to give it another name")
+            message = "this server answers to localhost; start it with --allow-host to give it another name"
+            raise ApiError(400, message, close=True)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get(ROUTE, "other")

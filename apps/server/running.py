@@ -10,9 +10,8 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .app import application
 from .engine import Engine
@@ -60,10 +59,9 @@ def run(engine: Engine, bound: socket.socket, *, ready: Callable[[], None] = lam
     """
     settings = engine.settings
     config = uvicorn.Config(
-        application(engine), http=_protocol(settings.patience), ws="none", lifespan="on", log_config=None,
+        application(engine), http=_protocol(settings), ws="none", lifespan="on", log_config=None,
         log_level="critical", access_log=False, server_header=False, limit_concurrency=settings.connections,
-        h11_max_incomplete_event_size=settings.header, timeout_keep_alive=75, proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(settings.grace)),
+        timeout_keep_alive=75, proxy_headers=False, timeout_graceful_shutdown=max(1, round(settings.grace)),
     )  # fmt: skip
     with _quiet_end():
         _Server(config, ready).run(sockets=[bound])
@@ -92,11 +90,15 @@ def _quiet_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _protocol(seconds: float) -> type[H11Protocol]:
-    """Returns uvicorn's HTTP, which also closes a connection whose request has begun and does not come to its body."""
+def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
+    """Returns uvicorn's HTTP that also closes connections whose heads are too long or too slow.
 
-    class Patient(H11Protocol):
+    httptools itself would keep heads, and the trailers of a body in chunks, of any length.
+    """
+
+    class Patient(HttpToolsProtocol):
         _late: asyncio.TimerHandle | None = None
+        _loose = 0  # bytes since the parser last completed something
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -107,14 +109,36 @@ def _protocol(seconds: float) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            self._loose += len(data)
             super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._end_wait()
-            elif self._late is None:  # a part of a head has come
+            if self._loose > settings.header and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too long.")
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            if self._late is None:
                 self._wait()
 
+        def on_headers_complete(self) -> None:
+            self._end_wait()
+            if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > settings.header:
+                raise ValueError("the head of the request is too long")  # the parser answers 400
+            self._loose = 0
+            super().on_headers_complete()
+
+        def on_chunk_header(self) -> None:
+            self._loose = 0
+
+        def on_body(self, body: bytes) -> None:
+            self._loose = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._loose = 0
+            super().on_message_complete()
+
         def _wait(self) -> None:
-            self._late = self.loop.call_later(seconds, self.transport.close)
+            self._late = self.loop.call_later(settings.patience, self.transport.close)
 
         def _end_wait(self) -> None:
             if self._late is not None:

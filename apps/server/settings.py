@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ...retriever import QueryError
 
@@ -58,6 +59,7 @@ class Settings:
         return self.token is not None
 
 
+@lru_cache(maxsize=256)
 def is_local(host: str) -> bool:
     """Returns whether a host name is this machine's own loopback."""
     if host.lower() == "localhost":

@@ -75,7 +75,8 @@ def _hostile(server):
         (b"GET /health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", b"400"),
         (b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n{", b"413"),
         (b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n{}", b"400"),
-        (b"FOO /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"405"),
+        (b"PATCH /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"405"),
+        (b"FOO /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"400"),
     ):
         got = raw(server.port, sent)
         assert got.split(b"\r\n")[0].split(b" ")[1] == expected, (sent[:60], got[:200])
@@ -144,6 +145,47 @@ def test_slow_clients_are_let_go(served, folder, tmp_path):
     assert httpx.get(f"{server.url}/health").status_code == 200
     server.process.send_signal(signal.SIGINT)
     assert server.end() == 130
+
+
+LINE = b"X-Long: " + b"x" * 4000 + b"\r\n"
+POST = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + 5 * LINE + b"\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + 500 * LINE,
+        b"GET /" + b"a" * 100_000,
+        b"\r\n" * 50_000,
+        POST + b"0\r\n" + 100 * LINE,
+        POST + b"1;" + b"x" * 400_000,
+    ],
+    ids=["head", "endless head", "path", "nothing", "trailers", "chunk extension"],
+)
+def test_heads_that_are_too_long(served, folder, sent):
+    server = served(folder)
+    try:
+        got = raw(server.port, sent)
+    except ConnectionError:  # closed before all was sent
+        got = b""
+    assert got.startswith(b"HTTP/1.1 400 ") or not got
+    assert httpx.get(f"{server.url}/health", headers={"X-Long": "x" * 8000}).status_code == 200
+
+
+def test_a_body_in_many_small_chunks(served, folder):
+    server = served(folder)
+    body = b'{"query": "x", "k": 3}' + b" " * 20_000
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    got = raw(server.port, POST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + chunks + b"0\r\n\r\n")
+    assert got.startswith(b"HTTP/1.1 200 ")
+
+
+def test_requests_one_behind_the_other(served, folder):
+    server = served(folder)
+    one = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    got = raw(server.port, 3 * one + one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert got.count(b"HTTP/1.1 200 ") == 4
 
 
 def test_a_port_that_is_taken_shows_at_once(plait, folder):
