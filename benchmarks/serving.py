@@ -49,11 +49,14 @@ def main() -> None:
         shutil.copytree(args.index, index)
         with closing(Retriever.open(index)) as retriever:
             queries = [" ".join(d.full_text.split()[:6]) for d in retriever.sample(args.queries)]
-            with _serving(index, queue=max(CONNECTIONS)) as port:
-                pairs = _overhead(retriever, port, queries, args.repeats)
+            pairs = []
+            for _ in range(args.starts):
+                with served(index, queue=max(CONNECTIONS)) as port:
+                    pairs += _overhead(retriever, port, queries, args.repeats)
+            with served(index, queue=max(CONNECTIONS)) as port:
                 loads = {n: asyncio.run(_load(port, queries, n, args.seconds)) for n in CONNECTIONS}
             facts = retriever.info()
-        with _serving(index, queue=QUEUE) as port:
+        with served(index, queue=QUEUE) as port:
             over = asyncio.run(_load(port, queries, max(CONNECTIONS), args.overload, writers=WRITERS))
         with closing(Retriever.open(index)) as retriever:
             over["lost"] = [id for id in over["written"] if id not in retriever]
@@ -61,16 +64,17 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = common.parser(__doc__ or "", repeats=3)
+    parser = common.parser(__doc__ or "", repeats=2)
     parser.add_argument("index", type=Path, metavar="INDEX", help="an index; a copy of it is written to")
     parser.add_argument("--queries", type=int, default=200, help="how many, from the first words of documents")
+    parser.add_argument("--starts", type=int, default=5, help="servers, one after the other, for the overhead")
     parser.add_argument("--seconds", type=float, default=10.0, help="of load at each number of connections")
     parser.add_argument("--overload", type=float, default=60.0, help="seconds of overload")
     return parser.parse_args()
 
 
 @contextmanager
-def _serving(index: Path, *, queue: int) -> Iterator[int]:
+def served(index: Path, *, queue: int) -> Iterator[int]:
     """Runs a server and yields its port."""
     command = [sys.executable, "-c", "from plait.apps.cli import main; main()", "serve", str(index), "--port", "0"]
     env = {**os.environ, "PLAIT_TOKEN": TOKEN}
@@ -204,7 +208,8 @@ def _report(
     header = ("connections", "searches a second", "p50 ms", "p99 ms", "slowest ms", "refused (429)")
     notes = [
         f"In one process with the same encoders a search took {inside:.2f} ms (median), over HTTP {http:.2f} ms; each "
-        f"query was asked both ways, {TURN} queries in turn, {args.repeats} times. k = 10, with explanations.",
+        f"query was asked both ways, {TURN} queries in turn, {args.repeats} times, of {args.starts} "
+        "servers one after the other. k = 10, with explanations.",
         f"The table's first rows are of a queue of {max(CONNECTIONS)}, which holds all clients; the last of a queue of "
         f"{QUEUE} during {args.overload:g} s, its clients coming back 0.1 s after a 429. Clients share the cores.",
         f"Overload: {sum(over['writes'].values()):,} writes, {len(over['written']):,} answered 200, "

@@ -30,6 +30,8 @@ SCRIPTS = (
     "lucene",
     "contexts",
     "families",
+    "serving",
+    "page",
 )
 TOPICS = ("snow", "honey", "iron", "rivers", "moths", "bread", "glass", "tides", "salt", "wool")
 YARDSTICK = """
@@ -193,6 +195,25 @@ def test_startup_imports_nothing_heavy(index, tmp_path):
     facts = json.loads((tmp_path / "startup.json").read_text())
     assert facts["loaded_by_import"] == []
     assert not {"torch", "transformers", "pandas"} & set(facts["loaded_after_search"])
+
+
+def test_serving_loses_nothing(index, tmp_path):
+    short = ["--queries", 3, "--repeats", 1, "--starts", 1, "--seconds", 0.2, "--overload", 1]
+    page = finished("serving", index, *short, "--results", tmp_path)
+    assert "| overload: answers that are neither 200 nor 429 | 0 | ≤ 0 | yes |" in page
+    facts = json.loads((tmp_path / "serving.json").read_text())
+    assert len(facts["pairs_ms"]) == 3
+    assert facts["overload"]["written"] > facts["overload"]["lost"] == 0
+    with Retriever.open(index) as retriever:
+        assert len(retriever) == len(TOPICS)  # a copy was written to
+
+
+@pytest.mark.browser
+def test_page_tells_when_results_are_there(index, tmp_path):
+    finished("page", index, "--queries", 2, "--repeats", 1, "--results", tmp_path)
+    found = json.loads((tmp_path / "page.json").read_text())["found"]
+    assert [len(turn) for turns in found.values() for turn in turns] == [2, 2]
+    assert all(took > server > 0 for turns in found.values() for turn in turns for took, server in turn)
 
 
 def test_hybrid_times_every_query(index, data, tmp_path):
