@@ -17,6 +17,7 @@ from .postings import ROW_SHARE, WIDEST, Forward, Postings, invert, peaks_of, st
 LARGE = 2_000_000  # postings that numpy inverts sooner than the compiler can be loaded
 
 _loaded: Any = None
+_dense: Any = None
 _scratch = threading.local()
 
 
@@ -25,12 +26,18 @@ def kernels() -> Any:
     return _loaded
 
 
+def dense_kernels() -> Any:
+    """Returns the module of the dense strand's compiled kernels; None while they are not loaded."""
+    return _dense
+
+
 def load_kernels() -> None:
     """Loads the compiled kernels and runs each once, so that nobody waits for the compiler later."""
-    global _loaded
+    global _loaded, _dense
     if _loaded is not None:
         return
     try:
+        from . import dense_kernels
         from . import kernels as found
     except RuntimeError:  # numba may write its cache neither beside the package nor in a home folder
         from numba.core import config
@@ -38,9 +45,10 @@ def load_kernels() -> None:
         folder = tempfile.mkdtemp(prefix="plait-kernels-")
         setattr(config, "CACHE_DIR", folder)  # noqa: B010  # numba's settings are made at run time
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        from . import dense_kernels
         from . import kernels as found
     _warm(found)
-    _loaded = found
+    _loaded, _dense = found, dense_kernels if _adds_as_numpy(dense_kernels) else None
 
 
 def kernels_loaded() -> bool:
@@ -80,3 +88,12 @@ def _warm(found: Any) -> None:
     found.search(*postings, terms, weights, 1, every, 1.0, floors[0], sums_of())
     found.search_many(*postings, np.array([0, 1]), terms, weights, 1, every, 1.0, floors, sums_of())
     found.lookup(*postings, terms, np.zeros(1, np.int64))
+
+
+def _adds_as_numpy(found: Any) -> bool:
+    """Returns whether compiled inner products are numpy's to the bit: another numpy may add in another order."""
+    from .dense import row_scores
+
+    vectors = np.sin(np.arange(3 * 391, dtype=np.float32)).reshape(3, 391)  # three halvings, and seven are left
+    scores = found.row_scores(vectors.reshape(-1), np.arange(3), vectors[0], found.order(391))
+    return bool((scores == row_scores(vectors, vectors[0])).all())

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ann
+from .compiled import dense_kernels
 from .contract import CorruptError
 from .files import read_array
 
@@ -42,6 +43,9 @@ def scores_at(
     vectors: NDArray[np.float32], rows: NDArray[np.integer], query: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Returns `row_scores` of some rows, without a copy of all of them."""
+    if (compiled := dense_kernels()) is not None and query.size >= compiled.LANES and vectors.flags.c_contiguous:
+        values, chosen = vectors.reshape(-1), np.ascontiguousarray(rows, np.int64)
+        return compiled.row_scores(values, chosen, np.ascontiguousarray(query), compiled.order(query.size))
     parts = [row_scores(vectors[rows[start : start + _BLOCK]], query) for start in range(0, rows.size, _BLOCK)]
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
 

@@ -32,7 +32,7 @@ LINES = 6  # cache lines fetched of a cell: from there on the processor's own pr
 
 
 @intrinsic
-def _fetch(typing, array, index):
+def fetch(typing, array, index):
     """Asks for the cache line of array[index]; never faults, whatever the index."""
 
     def code(context, builder, signature, arguments):
@@ -183,9 +183,9 @@ def _cells(p_terms, p_cells, row_start, cell_window, cell_start, cell_max, terms
 def _fetch_cell(offsets, impacts, start, size):
     if size > 0:
         for line in range(min(LINES, (size >> 5) + 1)):
-            _fetch(offsets, start + 32 * line)
+            fetch(offsets, start + 32 * line)
         for line in range(min(LINES, (size >> 6) + 1)):
-            _fetch(impacts, start + 64 * line)
+            fetch(impacts, start + 64 * line)
 
 
 @njit(nogil=True, cache=True, boundscheck=False)

@@ -50,7 +50,7 @@ def bounds(candidates: Candidates, *, ceiling: float = 0.0) -> Floats:
     best document has 1 whatever it matches (Bruch et al. 2022, arXiv 2210.11934); at 1 the possible best has it.
     """
     span = candidates.best - candidates.least
-    values = np.where(span > 0, (candidates.scores - candidates.least) / np.where(span > 0, span, 1.0), 0.0)
+    values = (candidates.scores - candidates.least) / _or_nothing(span)
     if not ceiling or candidates.most is None:
         return values
     possible = candidates.most - candidates.least
@@ -69,8 +69,9 @@ def norm(candidates: Candidates) -> Floats:
     """
     if candidates.norms is None:
         return bounds(candidates)
-    known = candidates.norms > 0
-    return np.where(known, candidates.scores / np.where(known, candidates.norms, 1.0), bounds(candidates))
+    known, span = candidates.norms > 0, candidates.best - candidates.least
+    least = np.where(known, 0.0, candidates.least)
+    return (candidates.scores - least) / np.where(known, candidates.norms, _or_nothing(span))
 
 
 def minmax(
@@ -121,6 +122,11 @@ def rank(candidates: Candidates) -> Floats:
 def raw(candidates: Candidates) -> Floats:
     """Returns the scores as they are."""
     return candidates.scores
+
+
+def _or_nothing(span: Floats) -> Floats:
+    """Returns what to divide by: the span, or infinity where there is none, so that 0 comes of it."""
+    return np.where(span > 0, span, np.inf)
 
 
 def _bound(candidates: Candidates, given: float | Mapping[str, float] | None, otherwise: Floats) -> Floats:

@@ -90,7 +90,7 @@ class Ranking:
     ) -> Ranking:
         """Returns the fused ranking of everything that the strands propose, and of the candidates of an older one.
 
-        What the older one knows of a strand whose query is the same is not computed again.
+        A strand scores what it has not proposed itself; what the older one knows of the same query stays.
 
         Raises:
             QueryError: a score is no number: the query's vector is not.
@@ -133,8 +133,10 @@ class Ranking:
 
     def weighed(self, weights: Floats, **notes: Any) -> Ranking:
         """Returns the ranking by other weights of the strands."""
-        fused = self.search.fusion(self.candidates, weights)
-        return replace(self, weights=weights, fused=fused, notes={**self.notes, **notes}, plain=True)
+        fused = self.search.fusion.combine(self.values, self.candidates, weights)
+        made = replace(self, weights=weights, fused=fused, notes={**self.notes, **notes}, plain=True)
+        vars(made)["values"] = self.values  # weights come after them
+        return made
 
     def scored(self, fused: Floats, **notes: Any) -> Ranking:
         """Returns the same candidates with other scores."""
@@ -143,8 +145,8 @@ class Ranking:
     def placed(self, rows: NDArray[np.intp], scores: Floats, **notes: Any) -> Ranking:
         """Returns the ranking in which some candidates come first, by other scores, and the others below as before.
 
-        The others keep their order; their scores become min(scores) - 1 + x / (1 + |x|), a matter of their own score x
-        alone: how many candidates there are must not move a score.
+        The others keep their order; their scores become `min(scores) - 1 + x / (1 + |x|)`, a matter of their own score
+        x alone: how many candidates there are must not move a score.
 
         Args:
             rows: which candidates.
@@ -211,15 +213,15 @@ def _candidates(
 ) -> Candidates:
     snapshot, pairs = search.snapshot, list(zip(search.strands, queries, strict=True))
     bounds = np.array([strand.bounds(snapshot, query) for strand, query in pairs], np.float64)
-    known = None if older is None else np.searchsorted(positions, older.positions)
+    places = [np.searchsorted(positions, hits.positions) for hits in proposed]
     scores = np.empty((positions.size, len(pairs)))
     for column, (strand, query) in enumerate(pairs):
-        if older is None or query is not older.queries[column]:
-            scores[:, column] = strand.scores(snapshot, query, positions)
-            continue
+        at, known = places[column], proposed[column].scores
+        if older is not None and query is older.queries[column]:
+            at, known = np.searchsorted(positions, older.positions), older.candidates.scores[:, column]
         fresh = np.ones(positions.size, bool)
-        fresh[known] = False
-        scores[known, column] = older.candidates.scores[:, column]
+        fresh[at] = False
+        scores[at, column] = known
         scores[fresh, column] = strand.scores(snapshot, query, positions[fresh])
     if not np.isfinite(scores).all():
         names = [s.name for s, column in zip(search.strands, scores.T, strict=True) if not np.isfinite(column).all()]
@@ -227,7 +229,7 @@ def _candidates(
     window = search.fusion.window
     return Candidates(
         scores=scores,
-        ranks=np.stack([_ranks(hits.positions, positions) for hits in proposed], axis=1),
+        ranks=_ranks(places, positions.size),
         least=bounds[:, 0],
         best=np.array(
             [float(h.scores[0]) if h.scores.size else b for h, b in zip(proposed, bounds[:, 0], strict=True)]
@@ -245,8 +247,14 @@ def _distinct(positions: NDArray[np.int64]) -> NDArray[np.int64]:
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if ordered.size else ordered
 
 
-def _ranks(listed: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns each position's place in a list, from 1; 0 where it is not listed. `positions` is sorted."""
-    ranks = np.zeros(positions.size, np.int64)
-    ranks[np.searchsorted(positions, listed)] = np.arange(1, listed.size + 1)
+def _ranks(places: Sequence[NDArray[np.intp]], size: int) -> NDArray[np.int64]:
+    """Returns each candidate's place in each list, int64 (size, lists), from 1; 0 where it is not listed.
+
+    Args:
+        places: of each list, the rows of its candidates, best first.
+        size: how many candidates there are.
+    """
+    ranks = np.zeros((size, len(places)), np.int64)
+    for column, rows in enumerate(places):
+        ranks[rows, column] = np.arange(1, rows.size + 1)
     return ranks

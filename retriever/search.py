@@ -209,12 +209,13 @@ def _hits(found: Ranked, settings: Options) -> list[Hit]:
         np.where(ranking.candidates.ranks > settings.depth, 0, ranking.candidates.ranks)[found.rows].tolist(),
         strict=True,
     )
-    weights, rows = ranking.weights.tolist(), ranking.search.snapshot.rows(found.positions.tolist())
+    names, weights = ranking.names, ranking.weights.tolist()
+    rows = ranking.search.snapshot.rows(found.positions.tolist())
     hits = []
     for i, (row, fused, (scores, values, ranks)) in enumerate(zip(rows, found.fused.tolist(), views, strict=True)):
         strands = {
             name: StrandScore(score=scores[c], normalised=values[c], rank=ranks[c] or None, weight=weights[c])
-            for c, name in enumerate(ranking.names)
+            for c, name in enumerate(names)
         }
         rest = {name: getattr(row, name) for name in ("id", "title", "text", "metadata", "parent", "start")}
         hits.append(Hit(rank=i + 1, score=fused, strands=strands, matches=matches[i], probability=sure[i], **rest))

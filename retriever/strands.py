@@ -177,8 +177,8 @@ class Sparse:
         """Returns the shared terms, largest contribution first."""
         table = snapshot.contributions(self.name, query.terms, query.weights, positions).tolist()
         names = [query.names[t] for t in query.terms.tolist()]
-        pairs = ([(n, v) for n, v in zip(names, row, strict=True) if v > 0] for row in table)
-        return [sorted(row, key=lambda pair: (-pair[1], pair[0])) for row in pairs]
+        ordered = (sorted([(-v, n) for n, v in zip(names, row, strict=True) if v > 0]) for row in table)
+        return [[(n, -v) for v, n in row] for row in ordered]
 
 
 @dataclass

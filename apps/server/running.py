@@ -91,7 +91,7 @@ def _quiet_end() -> Iterator[None]:
 
 
 def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
-    """Returns uvicorn's HTTP that also closes connections whose heads are too long or too slow.
+    """Returns uvicorn's HTTP that also closes connections whose heads are too long or too slow, or whose answers stay.
 
     httptools itself would keep heads, and the trailers of a body in chunks, of any length.
     """
@@ -99,6 +99,7 @@ def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
     class Patient(HttpToolsProtocol):
         _late: asyncio.TimerHandle | None = None
         _loose = 0  # bytes since the parser last completed something
+        _stalled: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -106,6 +107,7 @@ def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._end_wait()
+            self._end_stall()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -136,6 +138,35 @@ def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
         def on_message_complete(self) -> None:
             self._loose = 0
             super().on_message_complete()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._stall(self.transport.get_write_buffer_size())
+
+        def resume_writing(self) -> None:
+            self._end_stall()
+            super().resume_writing()
+
+        def timeout_keep_alive_handler(self) -> None:
+            if self.transport.get_write_buffer_size():
+                self.transport.abort()  # closing would wait for the client to take the rest
+            super().timeout_keep_alive_handler()
+
+        def _stall(self, left: int) -> None:
+            """Looks again later whether a client has taken anything of what is left for it."""
+            self._stalled = self.loop.call_later(settings.patience, self._look, left)
+
+        def _look(self, before: int) -> None:
+            left = self.transport.get_write_buffer_size()
+            if left >= before:
+                self.transport.abort()
+            else:
+                self._stall(left)
+
+        def _end_stall(self) -> None:
+            if self._stalled is not None:
+                self._stalled.cancel()
+                self._stalled = None
 
         def _wait(self) -> None:
             self._late = self.loop.call_later(settings.patience, self.transport.close)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plait.index import CorruptError, Layout, Snapshot, StoreError, Writer, ann, create, dense, effort, files
+from plait.index import CorruptError, Layout, Snapshot, StoreError, Writer, ann, compiled, create, dense, effort, files
+from plait.index.compiled import dense_kernels, load_kernels
 from plait.index.dense import DenseSegment, row_scores, scores_at, write_dense, write_flat
 from plait.retriever import Document, Retriever
 
@@ -284,6 +285,33 @@ def test_a_score_does_not_depend_on_its_neighbours():
     rows = np.random.default_rng(1).permutation(SIZE)[:700]
     np.testing.assert_array_equal(scores_at(VECTORS, rows, QUERIES[0]), together[rows])
     assert scores_at(VECTORS, rows[:0], QUERIES[0]).shape == (0,)
+
+
+@settings(max_examples=200)
+@given(
+    dim=st.integers(1, 700), size=st.integers(1, 40), seed=st.integers(0, 2**32 - 1), shift=st.integers(0, 3),
+    extreme=st.sampled_from([1.0, 1e-30, 1e30, 0.0]),
+)  # fmt: skip
+def test_compiled_scores_are_the_definition_to_the_bit(dim, size, seed, shift, extreme):
+    """Whatever numpy makes of them: any dimension, vectors that begin at any byte, overflows."""
+    load_kernels()
+    random = np.random.default_rng(seed)
+    held = np.frombuffer(bytes(shift) + random.normal(size=(size, dim)).astype(np.float32).tobytes(), np.uint8)[shift:]
+    vectors = held.view(np.float32).reshape(size, dim)
+    query = (random.normal(size=dim) * extreme).astype(np.float32)
+    rows = random.integers(size, size=2 * size)
+    with np.errstate(all="ignore"):
+        expected = row_scores(vectors, query)[rows]
+    np.testing.assert_array_equal(scores_at(vectors, rows, query), expected)
+    assert dense_kernels() is not None
+    assert scores_at(vectors, rows[:0], query).shape == (0,)
+
+
+def test_where_numpy_adds_in_another_order_it_is_used(monkeypatch):
+    load_kernels()
+    assert compiled._adds_as_numpy(dense_kernels())
+    monkeypatch.setattr(dense, "row_scores", lambda vectors, query: vectors @ query + np.float32(1e-6))
+    assert not compiled._adds_as_numpy(dense_kernels())
 
 
 @pytest.mark.parametrize("offset", [*range(0, 45, 3), 44])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import closing
 
 import pytest
@@ -129,15 +131,44 @@ def _writing_until_the_end(server):
     return written
 
 
-def test_slow_clients_are_let_go(served, folder, tmp_path):
-    """A head that never ends, a body that never comes: the connection is closed, others are served."""
-    script = tmp_path / "serve.py"
+def impatient(folder):
+    """Returns a command that serves with a patience of 0.3 seconds."""
+    script = folder / "serve.py"
     script.write_text(
         "import sys\nfrom plait.apps.server import settings\nfrom dataclasses import replace\n"
         "kept = settings.checked\nsettings.checked = lambda given: kept(replace(given, patience=0.3))\n"
         "from plait.apps.cli import main\nsys.argv[0] = 'plait'\nmain()\n"
     )
-    server = served(folder, start=[sys.executable, str(script)])
+    return [sys.executable, str(script)]
+
+
+def test_clients_that_do_not_take_their_answer_are_let_go(served, tmp_path):
+    """One that takes nothing is cut off; one that takes a little at a time gets all of it."""
+    size, asked = 12_000_000, b"GET /api/documents/big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with Retriever.create(tmp_path / "big.index", strands="lexical") as retriever:
+        retriever.add([{"id": "big", "text": "x" * size}])
+    server = served(tmp_path / "big.index", start=impatient(tmp_path))
+
+    def taken(pause):
+        with closing(socket.socket()) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            one.connect(("127.0.0.1", server.port))
+            one.sendall(asked)
+            time.sleep(pause)
+            got = 0
+            with contextlib.suppress(ConnectionResetError):
+                while part := one.recv(1 << 18):
+                    got += len(part)
+                    time.sleep(pause / 100)
+            return got
+
+    assert taken(1.5) < size < taken(0.1)
+    assert httpx.get(f"{server.url}/health").status_code == 200
+
+
+def test_slow_clients_are_let_go(served, folder, tmp_path):
+    """A head that never ends, a body that never comes: the connection is closed, others are served."""
+    server = served(folder, start=impatient(tmp_path))
     assert raw(server.port, b"GET /health HTTP/1.1\r\nHost: lo") == b""
     assert raw(server.port, b"") == b""
     got = raw(server.port, b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
