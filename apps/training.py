@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..retriever import QueryError
+from ..retriever.toml import parse_toml
 from ..train import RECIPES, Event, Recipe, recipe_of
 from ..train.events import EVALUATION, STEPS
 from . import console
@@ -96,10 +95,9 @@ def parsed_settings(given: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 

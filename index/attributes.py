@@ -12,14 +12,16 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .conditions import Condition
 from .contract import CorruptError, StoreError
 from .fields import MOST_FIELDS, Field, Scalar, Value, check_field, shown, value_of
+
+if TYPE_CHECKING:
+    from .conditions import Condition
 
 SCHEMA = """
 CREATE TABLE field (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, type TEXT NOT NULL);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -24,5 +23,7 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], threads: int |
     wanted = min(cores() if threads is None else threads, len(items))
     if wanted < 2:
         return [work(item) for item in items]
+    from concurrent.futures import ThreadPoolExecutor  # 10 ms that a single query does not need
+
     with ThreadPoolExecutor(wanted, thread_name_prefix="plait-search") as pool:
         return list(pool.map(work, items))

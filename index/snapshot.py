@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from . import attributes, database, stored
 from .compiled import kernels_loaded, load_kernels
-from .conditions import condition
 from .contract import TERM_BASE, Hits, Layout, Row, SparseStrand, StoreError
 from .deleted import Deleted
 from .impacts import STEPS, idf, integer_weights
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 Terms = NDArray[np.uint32]
 Rows = NDArray[np.int64]
 
-LOOKUP = 64  # so many documents are gone through in the time of looking up one term in one document
 BATCH = 32  # queries that a thread answers without coming back to Python
 
 
@@ -44,7 +42,7 @@ class Searched(NamedTuple):
         self, queries: Sequence[tuple[Terms, Terms]], k: int, exactness: float, floors: Sequence[np.uint32] = ()
     ) -> list[tuple[Terms, Rows]]:
         """Returns the k best (sums, rows) of each query; sums below its floor may be left out."""
-        if self.few is None or self.few.size * max(terms.size for terms, _ in queries) * LOOKUP > self.segment.size:
+        if self.few is None:
             return self.segment.search_batch(queries, k, self.alive, exactness, floors)
         return [self.segment.best_of(terms, weights, k, self.few) for terms, weights in queries]
 
@@ -169,6 +167,8 @@ class Snapshot:
         """
         found = self._selections.get(check_text(expression))
         if found is None:
+            from .conditions import condition  # 10 ms that a search without a filter does not need
+
             asked = condition(expression, self.fields)
             with self._lock, database.explained(self.folder):
                 positions = attributes.select(self._connection, asked)
@@ -327,12 +327,12 @@ class Snapshot:
 
     def dense_scores(self, query: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns the inner products of given documents: the very numbers that `dense_search` would give them."""
-        from .dense import row_scores
+        from .dense import scores_at
 
         scores = np.zeros(positions.size, np.float32)
         for segment, inside, rows in self._by_segment(positions):
             if segment.dense is not None:
-                scores[inside] = row_scores(segment.dense.vectors[rows], query)
+                scores[inside] = scores_at(segment.dense.vectors, rows, query)
         return scores
 
     # What is stored of given documents

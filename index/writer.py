@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from . import attributes, compaction, database, files
@@ -55,6 +54,8 @@ class Writer:
     def __init__(
         self, folder: Path, *, segment_documents: int = SEGMENT_DOCUMENTS, compaction: Compaction = "auto"
     ) -> None:
+        from filelock import FileLock, Timeout  # 10 ms, which who only searches need not wait
+
         check_compaction(compaction)
         self.folder = folder.absolute()  # files are written later too, wherever the process works by then
         self.segment_documents, self.compaction = segment_documents, compaction

@@ -2,8 +2,14 @@
 
     from plait.retriever import Document, Retriever
 
-Importing it loads neither torch nor FAISS nor the kernels' compiler; each is loaded where it is first needed.
+Importing it loads neither torch nor FAISS nor the kernels' compiler, and no reader of files; each is loaded where it is
+first needed.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from .documents import Document, IngestError
 from .errors import (
@@ -19,13 +25,18 @@ from .errors import (
 from .fusion import FUSIONS
 from .hierarchy import Group, grouped
 from .hits import Answer, Hit, Match, StrandScore
-from .ingest import read_documents
 from .log import QueryLog, read_log
 from .pipeline import STEPS, read_pipeline
 from .proof import Proof
-from .queries import read_queries
 from .ranking import Ranking
 from .retriever import Added, Retriever
+
+if TYPE_CHECKING:
+    from .ingest import read_documents
+    from .queries import read_queries
+
+# public name -> module that has it; imported when first asked for: who only searches reads no files
+_HOME = {"read_documents": "ingest", "read_queries": "queries"}
 
 __all__ = [
     "FUSIONS",
@@ -56,3 +67,13 @@ __all__ = [
     "read_pipeline",
     "read_queries",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,6 +6,7 @@ weightiest terms of the feedback documents beside the query's own, which gives a
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from .ranking import Ranking
 from .strands import Dense, Sparse, SparseQuery
 
 SOURCES = ("fused", "own", "both")
+# Lexical terms to a word of text: .66 to .75 in English collections, the rest are stop words.
+TERMS_A_WORD = 2 / 3
+MOST_WORDS = 10_000  # that are counted of a text: a longer one would be trusted hardly more
 
 
 def feedback(
@@ -43,7 +47,8 @@ def feedback(
         source: which documents: the best of the fused ranking ("fused": strands are interpolated before feedback),
             each strand's own best ("own": interpolated after), or those of both lists ("both").
         length: the drift guard. A short document says little beside the query: weights are multiplied by
-            L / (L + length), L being the documents' mean length in words; 0 switches it off.
+            L / (L + length), L being the documents' mean length in lexical terms, in an index without that strand two
+            thirds of their words; 0 switches it off.
         floor: no dense feedback from documents whose mean similarity to the query is below it.
     """
     if source not in SOURCES:
@@ -55,7 +60,8 @@ def feedback(
     for column, (strand, query) in enumerate(zip(ranking.search.strands, ranking.queries, strict=True)):
         rows = _rows(ranking, best, column, documents, source)
         # A neighbour's terms are not stored here, so its query stays as it is.
-        weight = weights.get(strand.name, 0.0) * _trust(ranking, rows, length)
+        weight = weights.get(strand.name, 0.0)
+        weight *= _trust(ranking, rows, length) if weight else 0.0
         if not weight or not rows.size:
             queries.append(query)
         elif isinstance(strand, Dense):
@@ -78,8 +84,18 @@ def _trust(ranking: Ranking, rows: NDArray[np.intp], length: float) -> float:
     """Returns the share of a weight that documents of their length deserve."""
     if not length or not rows.size:
         return 1.0
-    mean = float(ranking.lengths(rows).mean())
+    mean = float(_lengths(ranking, rows).mean())
     return mean / (mean + length)
+
+
+def _lengths(ranking: Ranking, rows: NDArray[np.intp]) -> NDArray[np.floating] | NDArray[np.integer]:
+    """Returns the documents' lengths in lexical terms; where the index stores none, about what they would be."""
+    if ranking.search.snapshot.tokens:
+        return ranking.lengths(rows)
+    from .passages import word_spans
+
+    texts = (f"{document.title} {document.text}" for document in ranking.documents(rows))
+    return np.array([sum(1 for _ in islice(word_spans(text), MOST_WORDS)) for text in texts]) * TERMS_A_WORD
 
 
 def _moved(query: NDArray[np.float32], vectors: NDArray[np.float32], weight: float) -> NDArray[np.float32]:

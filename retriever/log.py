@@ -9,6 +9,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from os import PathLike
@@ -21,6 +22,9 @@ from .hits import Answer
 from .streams import open_stream, rejecter
 
 SEARCH, RELEVANCE = "search", "relevance"
+MOST = 2**31 - 1  # of a relevance: trec_eval takes no more
+# A pipe that nobody reads is an error at once, and one that is full never holds up a search.
+_AS_IT_IS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def _warn(message: str) -> None:
@@ -30,8 +34,8 @@ def _warn(message: str) -> None:
 class QueryLog:
     """A file to which searches and judgements are appended, a line each, by any number of processes.
 
-    A line is written whole, by one call, to the end of the file. Where it cannot be written, the search goes on: the
-    first failure is told, and the log stays open for the next line.
+    A line is written whole, by one call, to the end of the file; behind one that was cut short, by whomever, it begins
+    anew. Where it cannot be written, the search goes on: the first failure is told, and the next line is tried again.
 
     Example:
         >>> from plait.retriever import Retriever
@@ -52,11 +56,12 @@ class QueryLog:
             StoreError: the file cannot be opened for writing.
         """
         self.path, self._on_failure = Path(path), on_failure
-        self._told = self._torn = False
+        self._told = False
         try:
             os.close(self._opened())
-        except OSError as error:
-            raise StoreError(f"{self.path}: no query log can be written there: {error.strerror or error}") from None
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise StoreError(f"{self.path}: no query log can be written there: {why}") from None
 
     def searched(self, answer: Answer, *, k: int, filter: str | None = None) -> None:
         """Appends a search: when, what was asked and how, milliseconds by stage, and the hits."""
@@ -84,18 +89,15 @@ class QueryLog:
             QueryError: the query is empty, or the relevance no whole number.
             IngestError: it can be no document's id.
         """
-        if not isinstance(query, str) or not query.strip():
-            raise QueryError("a judgement needs the query that it is about")
-        if isinstance(relevance, bool) or not isinstance(relevance, int):
-            raise QueryError(f"relevance is a whole number, 0 for not relevant; not {relevance!r}")
-        self._append({"event": RELEVANCE, "query": query, "id": check_id(id, "document id"), "relevance": relevance})
+        _check_judgement(query, id, relevance)
+        self._append({"event": RELEVANCE, "query": query, "id": id, "relevance": relevance})
 
     def _append(self, event: Mapping[str, Any]) -> None:
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         text = json.dumps({"time": time, **event}, ensure_ascii=False) + "\n"
         line = text.encode("utf-8", "backslashreplace")
         try:
-            self._write(b"\n" + line if self._torn else line)
+            self._write(b"\n" + line if self._cut_short() else line)
         except OSError as error:
             if not self._told:
                 self._told = True
@@ -107,12 +109,22 @@ class QueryLog:
             written = os.write(place, line)
         finally:
             os.close(place)
-        self._torn = 0 < written < len(line)
         if written < len(line):
             raise OSError(f"only {written} of {len(line)} bytes could be written")
 
     def _opened(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _AS_IT_IS, 0o644)
+
+    def _cut_short(self) -> bool:
+        """Returns whether the last line has no end: there was no room for it, here or in another process."""
+        with suppress(OSError):  # empty, or not to be read
+            place = os.open(self.path, os.O_RDONLY | _AS_IT_IS)
+            try:
+                os.lseek(place, -1, os.SEEK_END)
+                return os.read(place, 1) not in (b"\n", b"")
+            finally:
+                os.close(place)
+        return False
 
 
 @dataclass(frozen=True)
@@ -135,6 +147,8 @@ def read_log(
 ) -> Learnt:
     """Returns the judgements in a log.
 
+    A last line without an end that cannot be read is passed over in any case: somebody may be writing it now.
+
     Args:
         path: the file, also compressed.
         skip_bad: pass over lines that are none of a log, as a full disk leaves them, instead of raising.
@@ -143,18 +157,22 @@ def read_log(
     Raises:
         IngestError: there is no such file, or a line is none of a log.
     """
-    reject = rejecter(skip_bad=skip_bad, on_bad=on_bad)
+    reject, pass_over = (rejecter(skip_bad=skip, on_bad=on_bad) for skip in (skip_bad, True))
     names: dict[str, str] = {}
     qrels: dict[str, dict[str, int]] = {}
     searches = 0
     with open_stream(Path(path), str(path)) as stream:
-        for number, line in stream.lines(reject):
+
+        def bad(error: IngestError) -> None:
+            (reject if stream.ended else pass_over)(error)
+
+        for number, line in stream.lines(bad):
             if not line.strip():
                 continue
             try:
                 event = _event(line)
             except IngestError as error:
-                reject(error.at(str(path), number))
+                bad(error.at(str(path), number))
                 continue
             searches += event["event"] == SEARCH
             if event["event"] == RELEVANCE:
@@ -166,11 +184,21 @@ def read_log(
 def _event(line: str) -> dict[str, Any]:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         event = None
-    kinds = {"event": str, "query": str}
-    if isinstance(event, dict) and event.get("event") == RELEVANCE:
-        kinds |= {"id": str, "relevance": int}
-    if not isinstance(event, dict) or not all(isinstance(event.get(name), kind) for name, kind in kinds.items()):
+    if not isinstance(event, dict) or not all(isinstance(event.get(name), str) for name in ("event", "query")):
         raise IngestError('is no line of a query log; expected {"event": ..., "query": ...}')
+    if event["event"] == RELEVANCE:
+        try:
+            _check_judgement(event["query"], event.get("id"), event.get("relevance"))
+        except (QueryError, IngestError) as error:
+            raise IngestError(f"is no line of a query log: {error}") from None
     return event
+
+
+def _check_judgement(query: object, id: object, relevance: object) -> None:
+    if not isinstance(query, str) or not query.strip():
+        raise QueryError("a judgement needs the query that it is about")
+    if isinstance(relevance, bool) or not isinstance(relevance, int) or abs(relevance) > MOST:
+        raise QueryError(f"relevance is a whole number up to {MOST}, 0 for not relevant; not {relevance!r}")
+    check_id(id, "document id")

@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from . import specs
-from .adapt import adapt
-from .amplitude import amplitude
-from .boosts import boost, host, recency
-from .collaborative import collaborative
-from .diversity import clusters, mmr
 from .errors import QueryError
-from .feedback import feedback
-from .fields import fields
-from .hierarchy import parents
 from .ranking import Ranking
-from .rerank import rerank
-from .rescore import rescore
 from .toml import read_toml
 
 Step: TypeAlias = Callable[[Ranking], Ranking]
@@ -32,28 +23,35 @@ class Row:
     """A step of the table.
 
     Attributes:
-        function: ranking and options -> ranking.
+        home: the module and the function in it, as "boosts.host"; imported when the step is first asked for.
         reach: the option that says how many of the best it looks at; None where it looks at none.
     """
 
-    function: Callable[..., Ranking]
+    home: str
     reach: str | None = "top"
 
+    @property
+    def function(self) -> Callable[..., Ranking]:
+        """The step: ranking and options -> ranking."""
+        module, name = self.home.split(".")
+        return getattr(import_module(f".{module}", __package__), name)
 
+
+#: The steps by name: what changes a ranking after fusion. docs/ranking.md describes each.
 STEPS: dict[str, Row] = {
-    "feedback": Row(feedback, "documents"),
-    "adapt": Row(adapt, None),
-    "parents": Row(parents, None),
-    "rerank": Row(rerank),
-    "rescore": Row(rescore),
-    "collaborative": Row(collaborative),
-    "mmr": Row(mmr),
-    "clusters": Row(clusters),
-    "fields": Row(fields),
-    "amplitude": Row(amplitude),
-    "boost": Row(boost),
-    "recency": Row(recency),
-    "host": Row(host),
+    "feedback": Row("feedback.feedback", "documents"),
+    "adapt": Row("adapt.adapt", None),
+    "parents": Row("hierarchy.parents", None),
+    "rerank": Row("rerank.rerank"),
+    "rescore": Row("rescore.rescore"),
+    "collaborative": Row("collaborative.collaborative"),
+    "mmr": Row("diversity.mmr"),
+    "clusters": Row("diversity.clusters"),
+    "fields": Row("fields.fields"),
+    "amplitude": Row("amplitude.amplitude"),
+    "boost": Row("boosts.boost"),
+    "recency": Row("boosts.recency"),
+    "host": Row("boosts.host"),
 }
 DEFAULT_PIPELINE = "feedback"  # of a search that fuses strands; one strand alone is left as it is
 NONE = "none"
@@ -123,8 +121,9 @@ def _step(item: Any) -> tuple[str, int, Step]:
     if not isinstance(item, specs.Spec):
         raise QueryError(f"a step is a name, a mapping or a function; not {item!r}")
     row: Row = specs.named(STEPS, "step", item.name)
-    (options,) = specs.checked(f"the step {item.name!r}", item.options, row.function)
+    function = row.function
+    (options,) = specs.checked(f"the step {item.name!r}", item.options, function)
     reach = 0
     if row.reach is not None:
-        reach = int(options.get(row.reach, specs.options_of(row.function)[row.reach].default))
-    return str(item), reach, partial(row.function, **options)
+        reach = int(options.get(row.reach, specs.options_of(function)[row.reach].default))
+    return str(item), reach, partial(function, **options)

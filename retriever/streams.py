@@ -38,12 +38,16 @@ def kind_of(path: Path) -> str:
 
 @dataclass
 class Stream:
-    """One open input: `data` decompressed, `raw` as stored (its position is what progress counts)."""
+    """One open input: `data` decompressed, `raw` as stored (its position is what progress counts).
+
+    Of the line that was read last, `ended` tells whether it has a line end.
+    """
 
     name: str
     raw: BinaryIO
     data: BinaryIO
     closing: ExitStack
+    ended: bool = True
 
     def __enter__(self) -> Stream:
         return self
@@ -56,6 +60,7 @@ class Stream:
     def lines(self, reject: Reject) -> Iterator[tuple[int, str]]:
         """Yields (line number from 1, text without its line end); a line that is not UTF-8 is rejected."""
         for number, line in enumerate(self._lines(), start=1):
+            self.ended = line.endswith(b"\n")
             if number == 1:
                 line = line.removeprefix(_BOM)
             try:

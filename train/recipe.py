@@ -12,13 +12,12 @@ A recipe is data. The named ones of `RECIPES` differ in a few fields; a TOML fil
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ..retriever.toml import read_toml
 from .errors import TrainError
 
 Weights = dict[str, float]
@@ -240,6 +239,7 @@ def _check_weights(what: str, weights: Weights) -> None:
         raise TrainError(f"{what}: every weight is 0")
 
 
+#: The recipes by name; `plait train --list` tells what each is for.
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -306,7 +306,7 @@ def recipe_of(name: str | Path, changes: Mapping[str, Any] | None = None) -> Rec
 def _from_file(path: Path) -> Recipe:
     if path.suffix != ".toml":
         raise TrainError(f"no recipe {str(path)!r}: it is neither {', '.join(RECIPES)}, nor a .toml file")
-    values = _toml(path)
+    values = read_toml(path, TrainError)
     base = values.pop("base", "inference-free")
     if not isinstance(base, str) or base not in RECIPES:
         raise TrainError(f"{path}: base is {base!r}, expected one of {', '.join(RECIPES)}")
@@ -314,13 +314,3 @@ def _from_file(path: Path) -> Recipe:
         return RECIPES[base].changed({"name": path.stem, **values})
     except TrainError as error:
         raise TrainError(f"{path}: {error}") from error
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainError(f"{path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise TrainError(f"{path} is not valid TOML: {error}") from error

@@ -15,12 +15,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plait.encoders import EncoderError, load_dense, load_joint, load_learned, pooled, prepared
+from plait.encoders import (
+    EncoderError,
+    VectorCache,
+    cached_learned,
+    load_dense,
+    load_joint,
+    load_learned,
+    pooled,
+    prepared,
+)
 from plait.encoders import pool as pool_module
 from plait.encoders.counting import counting
 from plait.encoders.pool import PIECE_CHARS, PIECE_TEXTS, Pool, pieces
 from plait.encoders.worker import receive, send
 from plait.retriever import Retriever
+from plait.retriever.exchange import vocabulary_of
 
 from ..conftest import LetterDense
 from .joint_folders import Kind, make_joint
@@ -108,6 +118,13 @@ def test_both_strands_at_once(joint, joint_folder, texts):
     assert joint.learned.joint is joint.dense.joint is joint
     only = joint.dense.encode_documents(texts[:3])
     assert [bits(row) for row in only] == by_piece(alone.dense.encode_documents, texts[:3], 2)
+
+
+def test_strings_of_columns_are_found_behind_a_pool_and_a_cache(joint, joint_folder, tmp_path):
+    expected = load_learned(joint_folder).vocabulary()
+    with VectorCache(tmp_path / "c.cache") as cache:
+        for encoder in (joint.learned, cached_learned(joint.learned, cache)):
+            assert vocabulary_of(encoder) == expected
 
 
 def test_no_texts_and_one(joint, joint_folder):

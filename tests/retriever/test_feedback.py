@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from plait.retriever import Document, QueryError, Retriever
+from plait.retriever.feedback import MOST_WORDS
 from plait.retriever.pipeline import pipeline
 
 from tests.conftest import LengthSparse, LetterDense
@@ -43,6 +44,41 @@ def test_the_dense_query_moves_to_the_mean_of_the_best_documents(retriever):
 def test_short_documents_are_trusted_less(retriever):
     _, ranking = queries_after(retriever, "bee honey", "feedback:documents=1:dense=1:length=5")
     assert ranking.notes["feedback"]["weights"]["dense"] == pytest.approx(3 / (3 + 5))  # "bee honey bee"
+
+
+@pytest.mark.parametrize("strands", ["dense", "learned,dense"])
+def test_an_index_without_lexical_lengths_counts_the_words_of_the_texts(tmp_path, strands):
+    """Two thirds of them: what is left without stop words. Title and text count, and scripts without spaces."""
+    texts = {
+        "spaced": ("bee honey bee", "", 3),
+        "titled": ("bee honey", "bee bee honey", 5),
+        "chinese": ("蜂蜜蜂蜜", "", 2),
+    }
+    for name, (text, title, words) in texts.items():
+        encoders = {"dense": LetterDense()} | ({"learned": LengthSparse()} if "learned" in strands else {})
+        with Retriever.create(tmp_path / name, strands=strands, **encoders) as made:
+            made.add([Document("d", text, title=title)])
+            made.commit()
+            _, ranking = queries_after(made, "bee honey", "feedback:documents=1:dense=1:length=5")
+            length = 2 / 3 * words
+            assert ranking.notes["feedback"]["weights"]["dense"] == pytest.approx(length / (length + 5))
+            plain = made.search("bee", pipeline="none")[0].strands["dense"].score
+            if name == "spaced":
+                assert made.search("bee", pipeline="feedback")[0].strands["dense"].score > plain
+
+
+def test_words_of_a_very_long_text_are_counted_up_to_a_bound(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="dense", dense=LetterDense()) as made:
+        made.add([Document("d", "bee " * 3 * MOST_WORDS)])
+        made.commit()
+        _, ranking = queries_after(made, "bee", "feedback:dense=1:length=100")
+    length = 2 / 3 * MOST_WORDS
+    assert ranking.notes["feedback"]["weights"]["dense"] == pytest.approx(length / (length + 100))
+
+
+def test_an_index_with_the_lexical_strand_trusts_by_its_lengths_whatever_is_searched(retriever):
+    _, ranking = queries_after(retriever, "bee honey", "feedback:documents=1:dense=1:length=5", strands="learned,dense")
+    assert ranking.notes["feedback"]["weights"]["dense"] == 3 / (3 + 5)
 
 
 def test_the_learned_query_takes_the_documents_weightiest_terms(retriever):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from plait.retriever import IngestError, QueryError, Retriever, StoreError
 from plait.retriever.log import QueryLog, read_log
+
+from ..small_disk import PAGE, SmallDisk, leave, make_room
 
 
 @pytest.fixture
@@ -68,6 +72,9 @@ def test_many_threads_write_whole_lines(place, tmp_path, small_encoders):
 def test_a_log_that_cannot_be_made(place, tmp_path, small_encoders):
     with pytest.raises(StoreError, match="no query log can be written there"):
         Retriever.open(place, **small_encoders, log=tmp_path / "nowhere" / "log.jsonl")
+    for given, why in ((tmp_path, "Is a directory"), ("a\0b", "null byte"), ("", "Is a directory")):
+        with pytest.raises(StoreError, match=f"no query log can be written there: .*{why}"):
+            QueryLog(given)
 
 
 def test_no_search_is_lost_where_the_log_is(place, tmp_path, small_encoders):
@@ -100,13 +107,109 @@ def test_after_a_torn_line_the_next_stands_alone(tmp_path, monkeypatch):
     assert [error.line for error in bad] == [1]
 
 
+def test_behind_a_line_that_another_process_left_unfinished_the_next_stands_alone(tmp_path):
+    log = QueryLog(tmp_path / "log.jsonl")
+    log.clicked("birch", "b")
+    with log.path.open("ab") as file:
+        file.write(b'{"event": "relevance", "que')
+    log.clicked("amber", "a")
+    log.clicked("cedar", "c")
+    bad = []
+    found = read_log(log.path, skip_bad=True, on_bad=bad.append)
+    assert found.queries == {"log-1": "birch", "log-2": "amber", "log-3": "cedar"}
+    assert [error.line for error in bad] == [2]
+
+
+def test_two_processes_on_a_full_disk(tmp_path):
+    disk = SmallDisk(tmp_path)
+    try:
+        disk(fill_up)
+    finally:
+        disk.close()
+
+
+def fill_up(disk):
+    """One log meets the end of the disk inside a line, a second one goes on when there is room again."""
+    told = []
+    first, second = (QueryLog(disk / "log.jsonl", on_failure=told.append) for _ in range(2))
+    leave(disk, 1)
+    first.clicked("x" * 3 * PAGE, "a")
+    second.clicked("birch", "b")
+    assert [f"only {PAGE} of " in told[0], "No space left" in told[1]] == [True, True]
+    make_room(disk)
+    second.clicked("amber", "a")
+    assert read_log(first.path, skip_bad=True).queries == {"log-1": "amber"}
+
+
+WRITING = """
+import sys
+from plait.retriever.log import QueryLog
+log = QueryLog(sys.argv[1])
+for number in range(100):
+    log.clicked(sys.argv[2] * 9000 + str(number), "a")
+"""
+
+
+def test_two_processes_write_whole_lines(tmp_path):
+    path = tmp_path / "log.jsonl"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITING, str(path), name]) for name in "xy"]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    expected = {name * 9000 + str(number) for name in "xy" for number in range(100)}
+    assert set(read_log(path).queries.values()) == expected
+
+
 @pytest.mark.parametrize(
-    "line", ["no JSON", "[]", '{"event": "search"}', '{"event": "relevance", "query": "x", "id": "a"}']
+    "end", [b'{"event": "relevance", "query": "b', '{"event": "search", "query": "é'.encode()[:-1]]
 )
-def test_a_line_that_is_none(tmp_path, line):
+def test_a_last_line_that_is_being_written_is_passed_over(tmp_path, end):
+    log = QueryLog(tmp_path / "log.jsonl")
+    log.clicked("amber", "a")
+    with log.path.open("ab") as file:
+        file.write(end)
+    bad = []
+    assert read_log(log.path, on_bad=bad.append).queries == {"log-1": "amber"}
+    assert [error.line for error in bad] == [2]
+    with log.path.open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(IngestError, match=r"log.jsonl, line 2: "):
+        read_log(log.path)
+
+
+def test_a_last_line_without_an_end_counts_where_it_can_be_read(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"event": "relevance", "query": "amber", "id": "a", "relevance": 1}')
+    assert read_log(path).qrels == {"log-1": {"a": 1}}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
+def test_a_pipe_that_nobody_reads_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match="no query log can be written there: No such device"):
+        QueryLog(tmp_path / "pipe")
+
+
+def judgement(**changes):
+    return json.dumps({"event": "relevance", "query": "x", "id": "a", "relevance": 1, **changes})
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("no JSON", "; expected"),
+        ("[]", "; expected"),
+        ("[" * 100_000, "; expected"),
+        ('{"event": "search"}', "; expected"),
+        (judgement(relevance=None), ": relevance is a whole number"),
+        (judgement(relevance=True), ": relevance is a whole number"),
+        (judgement(relevance=10**30), ": relevance is a whole number up to 2147483647"),
+        (judgement(query=" "), ": a judgement needs the query"),
+        (judgement(id="two words"), ": the document id 'two words' holds ' '"),
+    ],
+)
+def test_a_line_that_is_none(tmp_path, line, why):
     path = tmp_path / "log.jsonl"
     path.write_text(f"\n{line}\n")
-    with pytest.raises(IngestError, match=r"log.jsonl, line 2: is no line of a query log"):
+    with pytest.raises(IngestError, match=rf"log.jsonl, line 2: is no line of a query log{why}"):
         read_log(path)
 
 

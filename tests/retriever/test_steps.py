@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,11 @@ HOSTS = ["https://arxiv.org/abs/1", "http://www.example.org/a", "notes", "", Non
 def by_vowels(query, texts):
     """A small cross-encoder: vowels that a text has in common with the query."""
     return [float(sum(text.count(letter) for letter in set(query) & set("aeiou"))) / 10 for text in texts]
+
+
+def named(given):
+    """What a test is called by: the same in every process, so without where a function lies in memory."""
+    return re.sub(r" at 0x\w+", "", str(given))
 
 
 STEPS_TO_TRY = [
@@ -66,7 +73,7 @@ def shared(tmp_path_factory):
         yield made
 
 
-@pytest.mark.parametrize("step", STEPS_TO_TRY, ids=str)
+@pytest.mark.parametrize("step", STEPS_TO_TRY, ids=named)
 @pytest.mark.parametrize("before", [[], ["feedback"]], ids=["alone", "after-feedback"])
 @settings(max_examples=4)
 @given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=4))
@@ -79,7 +86,7 @@ def test_a_score_is_the_same_to_the_last_bit_for_every_k_and_depth(shared, step,
             assert found == {id: whole[id] for id in found}
 
 
-@pytest.mark.parametrize("step", STEPS_TO_TRY, ids=str)
+@pytest.mark.parametrize("step", STEPS_TO_TRY, ids=named)
 def test_who_is_not_looked_at_stays_below_in_the_old_order(shared, step):
     before = [hit.id for hit in shared.search("honey in winter", 300, pipeline="none")]
     after = [hit.id for hit in shared.search("honey in winter", 300, pipeline=[step])]
@@ -89,7 +96,7 @@ def test_who_is_not_looked_at_stays_below_in_the_old_order(shared, step):
         assert [id for id in before if id in rest] == rest
 
 
-@pytest.mark.parametrize("step", STEPS_TO_TRY, ids=str)
+@pytest.mark.parametrize("step", STEPS_TO_TRY, ids=named)
 def test_no_candidate_and_one_candidate(tmp_path, small_encoders, step):
     with Retriever.create(tmp_path / "i", **small_encoders) as r:
         assert r.search("bee honey", pipeline=[step]) == []
@@ -99,7 +106,7 @@ def test_no_candidate_and_one_candidate(tmp_path, small_encoders, step):
         assert [hit.id for hit in r.search("zzz", pipeline=[step])] == ["only"]
 
 
-@pytest.mark.parametrize("step", [step for step in STEPS_TO_TRY if "dense" not in str(step)], ids=str)
+@pytest.mark.parametrize("step", [step for step in STEPS_TO_TRY if "dense" not in str(step)], ids=named)
 def test_an_index_without_a_dense_strand(tmp_path, step):
     with Retriever.create(tmp_path / "i", strands="lexical") as r:
         r.add(some_documents(40))
@@ -143,7 +150,7 @@ def test_an_index_without_a_dense_strand(tmp_path, step):
         ({"step": "rerank", "model": by_vowels, "max_length": 9}, "rerank takes max_length with the name of a model"),
         ({"step": "rerank", "model": 3}, "the step 'rerank' takes a text or"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_step_that_cannot_be_taken_says_why(shared, step, text):
     with pytest.raises(QueryError, match=text):

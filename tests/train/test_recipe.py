@@ -111,7 +111,8 @@ def test_infonce_alone_needs_no_teacher():
         ("steps = 0", "mine.toml: steps is 0, expected a number from 1 to 1e+09"),
         ('base = "spade"', "mine.toml: base is 'spade', expected one of splade, "),
         ('base = ["splade"]', "mine.toml: base is ['splade'], expected one of splade, "),
-        ("steps 3", "mine.toml is not valid TOML: "),
+        ("steps 3", "mine.toml is no TOML file: "),
+        ("seed = " + "[" * 5000, "mine.toml is no TOML file: values lie too deep inside each other"),
     ],
 )
 def test_a_wrong_file_is_named(content, said, tmp_path):
