@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +15,8 @@ from ..retriever import Retriever
 from . import console
 from .options import IndexArgument, LuceneImpactOption, LuceneOption, MovedDense, MovedLearned
 from .searching import query_log
+
+HOST = "127.0.0.1"  # there the SDK refuses other names of the host too
 
 
 def mcp_command(
@@ -32,6 +36,8 @@ def mcp_command(
     It reads only, and follows new commits. With --http it speaks streamable HTTP, to this machine alone.
     """
     require("mcp.server.mcpserver", "serving MCP", "mcp")
+    if http is not None:
+        _check_free(http)
     from .mcp_server import make_server
 
     models = {"dense": dense, "learned": learned, "lucene": lucene, "lucene_impact": lucene_impact}
@@ -41,5 +47,17 @@ def mcp_command(
         if http is None:
             server.run()
         else:
-            console.note(f"serving {index} at http://127.0.0.1:{http}/mcp")
-            server.run("streamable-http", host="127.0.0.1", port=http)
+            console.note(f"serving {index} at http://{HOST}:{http}/mcp")
+            server.run("streamable-http", host=HOST, port=http)
+
+
+def _check_free(port: int) -> None:
+    """Raises an OSError where nothing can listen on the port, before a model is loaded; the SDK would end mid-way."""
+    with socket.socket() as tried:
+        if os.name == "posix":  # elsewhere it would hide that another server has the port
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((HOST, port))
+        except OSError as error:
+            told = f"cannot listen on {HOST}, port {port}: {error.strerror or error}; choose another --http"
+            raise OSError(told) from None

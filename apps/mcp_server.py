@@ -9,21 +9,24 @@ import time
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.metadata import version
+from io import SEEK_END, StringIO
 from typing import Annotated, Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from mcp.server.mcpserver import MCPServer
-from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field
 
 from ..retriever import Document, Hit, PlaitError, QueryError, Retriever
+from ..retriever.context import GAP
 
 MOST_HITS = 100  # of one search: a model's context is small
 MOST_CHARACTERS = 50_000  # of a text that one `fetch` returns; `next_offset` says where the next one begins
 SHOWN = 2_000  # characters of a hit's text
 FRESH_SECONDS = 1.0  # a search looks for newer commits where the last look is older than this
 ADDRESS = "plait://documents/{id}"
+BREAK = "\n\n"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,7 +65,7 @@ class Fetched(BaseModel):
     url: str
     metadata: dict[str, Any]
     parent: str | None = Field(description="The document that a passage was cut from.")
-    start: int = Field(description="Where the text begins in the whole document, in characters.")
+    start: int = Field(description="Where the text begins in the whole document, in characters, if none is missing.")
     passages: list[str] = Field(description="The passages that the text is made of, if it was cut into some.")
     next_offset: int | None = Field(description="Where the rest begins: pass it as offset; null at the end.")
 
@@ -162,6 +165,8 @@ class Tools:
             return stitched(self._parts(id, 0, whole=False)[1])
         except QueryError as error:
             raise ResourceNotFoundError(str(error)) from error
+        except PlaitError as error:
+            raise ResourceError(str(error)) from error
 
     def _parts(self, id: str, neighbours: int, whole: bool) -> tuple[Document, Sequence[Document]]:
         """Returns the document that is asked for, or one of its passages, and what its text is put together from."""
@@ -181,22 +186,36 @@ class Tools:
         return document, passages if whole else passages[max(0, place - neighbours) : place + neighbours + 1]
 
     def _current(self) -> Retriever:
-        """Returns the retriever, moved on to the newest commit if it has not looked for one lately."""
-        if (now := time.monotonic()) - self._looked > FRESH_SECONDS:
-            self._looked = now
+        """Returns the retriever, moved on to the newest commit if it has not looked for one lately.
+
+        An index that is gone is told every time: what it held is no answer.
+        """
+        if time.monotonic() - self._looked > FRESH_SECONDS:
             self._retriever.refresh()
+            self._looked = time.monotonic()
         return self._retriever
 
 
 def stitched(parts: Sequence[Document]) -> str:
-    """Returns passages of one document as one text: what two share comes once, white space between them is a line."""
-    text, base = "", parts[0].start
+    """Returns passages of one document as one text: what two share comes once, white space between them is a line.
+
+    Where a passage is missing, or two do not agree on what they share, there is an empty line.
+    """
+    made, base = StringIO(), parts[0].start
     for part in parts:
-        end = base + len(text)
-        if part.start > end:
-            text += "\n" * (part.start - end)
-        text = text[: part.start - base] + part.text + text[part.start - base + len(part.text) :]
-    return text
+        end = made.seek(0, SEEK_END)
+        shared = _from(made, min(part.start - base, end)) if base <= part.start <= base + end + GAP else None
+        if shared is None or not (shared.startswith(part.text) or part.text.startswith(shared)):
+            shared, base = "", part.start - end - len(BREAK)
+        made.write("\n" * (part.start - base - end))
+        made.write(part.text[len(shared) :])
+    return made.getvalue()
+
+
+def _from(made: StringIO, place: int) -> str:
+    """Returns what has been written from a place on, and stays at the end."""
+    made.seek(place)
+    return made.read()
 
 
 def _address(id: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -13,11 +13,13 @@ from rich.text import Text
 from ..eval.planning import Plan, combinations, parsed_budgets, plan, told_bytes, told_seconds
 from ..eval.probing import SAMPLE, Corpus, survey
 from ..retriever import IngestError, QueryError, read_documents
+from ..retriever.passages import OVERLAP, WORDS
 from ..retriever.sources import total_bytes
 from ..retriever.strands import STRANDS, parse_strands
+from ..retriever.streams import STANDARD_INPUT
 from . import console
 from .ingesting import Skipped
-from .options import JsonFlag, Language, Overlap, PassagesOption, PathsArgument, SkipBad, Words, check_models
+from .options import JsonFlag, Language, Overlap, PathsArgument, SkipBad, check_models
 from .render import scores_table
 
 # The preferred first: measured over many collections, three strands find more than two, and two more than one.
@@ -50,9 +52,13 @@ def plan_command(
         list[str] | None, typer.Option("--dense-index", help="auto, flat or a FAISS string; several times.")
     ] = None,
     sample: Annotated[int, typer.Option("--sample", min=3, help="Documents to encode.")] = SAMPLE,
-    passages: PassagesOption = "auto",
-    words: Words = 200,
-    overlap: Overlap = 40,
+    passages: Annotated[
+        list[str] | None, typer.Option("--passages", help="auto, always or never, as for index; several times.")
+    ] = None,
+    words: Annotated[
+        list[int] | None, typer.Option("--words", help="The greatest length of a passage; several times.")
+    ] = None,
+    overlap: Overlap = OVERLAP,
     skip_bad: SkipBad = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -66,12 +72,45 @@ def plan_command(
     for name, given in models.items():
         check_models(",".join({each: None for one in tried for each in one.split(",")}), {name: given or None})
     settings = combinations(tried, models, max_length or [], dense_index or ["auto"])
-    corpus = _surveyed(paths, documents, sample, skip_bad=skip_bad, passages=passages, words=words, overlap=overlap)
-    found = plan(corpus, settings, budgets=budgets, on_progress=lambda one: console.note(f"trying {one.name}"))
+    cuts = _cuts(passages or ["auto"], words or [WORDS], overlap)
+    _check_cuts(cuts, paths, documents)
+    corpora = [_surveyed(paths, documents, sample, skip_bad=skip_bad, **cut) for cut in cuts]
+    plans = [
+        plan(
+            corpus, [replace(one, cut=_flags(cut)) for one in settings],
+            budgets=budgets, on_progress=lambda one: console.note(f"trying {one.name}"),
+        )
+        for cut, corpus in zip(cuts, corpora, strict=True)
+    ]  # fmt: skip
+    found = Plan.of(each for one in plans for each in one.predictions)
     if as_json:
-        console.print_json(_facts(corpus, found, budgets))
+        console.print_json(_facts(corpora, found, budgets))
     else:
-        _show(corpus, found, paths)
+        _show(corpora, found, [*paths, "-o", "my.index", *(["--skip-bad"] if skip_bad else [])])
+
+
+def _cuts(passages: Sequence[str], words: Sequence[int], overlap: int) -> list[dict[str, Any]]:
+    """Returns every way to cut texts, the preferred first; where nothing is cut, lengths make no difference."""
+    ways = [
+        {"passages": one, "words": length, "overlap": overlap}
+        for one in passages
+        for length in (words if one != "never" else words[:1])
+    ]
+    return list({tuple(way.items()): way for way in ways}.values())
+
+
+def _check_cuts(cuts: Sequence[Any], paths: Sequence[str], documents: int | None) -> None:
+    if len(cuts) > 1 and STANDARD_INPUT in paths:
+        raise QueryError("standard input is read once: give a file, or one --passages and one --words")
+    if len(cuts) > 1 and documents is not None:
+        raise QueryError("--documents counts passages where texts are cut: plan each --passages and --words by itself")
+
+
+def _flags(cut: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the options of `plait index` that cut texts so."""
+    own = {"passages": "auto", "words": WORDS, "overlap": OVERLAP}
+    changed = {name: value for name, value in cut.items() if value != own[name]}
+    return tuple(word for name, value in changed.items() for word in (f"--{name}", str(value)))
 
 
 def _surveyed(paths: Sequence[str], documents: int | None, sample: int, *, skip_bad: bool, **cut: Any) -> Corpus:
@@ -90,7 +129,9 @@ def _surveyed(paths: Sequence[str], documents: int | None, sample: int, *, skip_
     return survey(found, expected=documents, sample=sample, share_read=lambda: read[0] / total if total else None)
 
 
-def _facts(corpus: Corpus, found: Plan, budgets: dict[str, float]) -> dict[str, object]:
+def _facts(corpora: Sequence[Corpus], found: Plan, budgets: dict[str, float]) -> dict[str, object]:
+    """Returns the plan as JSON; what it says of a corpus is that of the way to cut texts that was named first."""
+    corpus = corpora[0]
     about = {"documents": corpus.documents, "counted": corpus.counted, "characters": corpus.characters}
     return {
         **about, "sample": sum(map(len, corpus.sample)), "budgets": budgets,
@@ -99,10 +140,11 @@ def _facts(corpus: Corpus, found: Plan, budgets: dict[str, float]) -> dict[str, 
     }  # fmt: skip
 
 
-def _show(corpus: Corpus, found: Plan, paths: Sequence[str]) -> None:
+def _show(corpora: Sequence[Corpus], found: Plan, words: Sequence[str]) -> None:
     """Prints the predictions as a table, the choice, why it is that, and the command that makes it."""
-    count = f"{'' if corpus.counted else 'about '}{corpus.documents:,} documents"
-    console.out.print(f"{count} of {corpus.characters:,.0f} characters; {sum(map(len, corpus.sample)):,} encoded")
+    for corpus in corpora:
+        count = f"{'' if corpus.counted else 'about '}{corpus.documents:,} documents"
+        console.out.print(f"{count} of {corpus.characters:,.0f} characters; {sum(map(len, corpus.sample)):,} encoded")
     rows = [
         [each.setting.name, told_seconds(each.time), told_bytes(each.memory), told_bytes(each.size),
          f"{each.latency:.3g} ms", "; ".join(each.over)]
@@ -115,5 +157,5 @@ def _show(corpus: Corpus, found: Plan, paths: Sequence[str]) -> None:
         console.out.print("no setting fits; allow more, shorten texts with --max-length, or try fewer strands")
         return
     console.out.print(f"the first that fits: {found.chosen.setting.name}", soft_wrap=True)
-    command = shlex.join(["plait", "index", *paths, "-o", "my.index", *found.chosen.setting.flags])
+    command = shlex.join(["plait", "index", *words, *found.chosen.setting.flags])
     console.out.print(Text(command, "cyan"), soft_wrap=True)

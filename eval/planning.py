@@ -38,25 +38,28 @@ class Setting:
         strands: which.
         models: by strand, where they are not plait's own, options included.
         dense_index: how dense vectors would be searched.
+        cut: options of `plait index` by which texts are cut, as ("--passages", "always"); empty: as it does by itself.
     """
 
     strands: tuple[str, ...]
     models: Mapping[str, str] = field(default_factory=dict)
     dense_index: str = "auto"
+    cut: tuple[str, ...] = ()
 
     @property
     def flags(self) -> list[str]:
         """The options of `plait index` that make it."""
         models = [word for name, model in self.models.items() for word in (_FLAGS[name], model)]
         dense = ["--dense-index", self.dense_index] if self.dense_index != "auto" else []
-        return ["--strands", ",".join(self.strands), *models, *dense]
+        return ["--strands", ",".join(self.strands), *models, *dense, *self.cut]
 
     @property
     def name(self) -> str:
         """The setting as a table shows it."""
         models = [f"{name} {model}" for name, model in self.models.items()]
         dense = [f"dense index {self.dense_index}"] if self.dense_index != "auto" else []
-        return "; ".join([", ".join(self.strands), *models, *dense])
+        cut = [" ".join(self.cut)] if self.cut else []
+        return "; ".join([", ".join(self.strands), *models, *dense, *cut])
 
 
 _FLAGS = {"lexical": "--language", "learned": "--learned", "dense": "--dense"}
@@ -74,6 +77,7 @@ class Prediction:
         latency: milliseconds of a search, the median, one at a time.
         parts: where time (seconds) and size (bytes) come from, by name.
         over: the budgets that it exceeds, in words.
+        documents: how many it will hold; passages, where texts are cut.
     """
 
     setting: Setting
@@ -83,6 +87,7 @@ class Prediction:
     latency: float
     parts: Mapping[str, float]
     over: tuple[str, ...] = ()
+    documents: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values."""
@@ -95,6 +100,12 @@ class Plan:
 
     predictions: tuple[Prediction, ...]
     chosen: Prediction | None
+
+    @classmethod
+    def of(cls, predictions: Iterable[Prediction]) -> Plan:
+        """Returns the plan of judged predictions, the preferred first."""
+        every = tuple(predictions)
+        return cls(every, next((each for each in every if not each.over), None))
 
     @property
     def reasons(self) -> list[str]:
@@ -169,6 +180,7 @@ def plan(
     Raises:
         EvalError: there is no setting.
         EncoderError: a model cannot be opened.
+        StoreError: vectors cannot be searched as a setting says.
     """
     probes: dict[tuple[Any, ...], Probe] = {}
     found: list[Prediction] = []
@@ -180,7 +192,7 @@ def plan(
         found.append(judged(predicted(corpus, setting, probes[key]), budgets or {}))
     if not found:
         raise EvalError("there is no setting to plan with; give at least one")
-    return Plan(tuple(found), next((each for each in found if not each.over), None))
+    return Plan.of(found)
 
 
 def judged(prediction: Prediction, budgets: Mapping[str, float]) -> Prediction:
@@ -195,7 +207,13 @@ def judged(prediction: Prediction, budgets: Mapping[str, float]) -> Prediction:
 
 
 def predicted(corpus: Corpus, setting: Setting, found: Probe) -> Prediction:
-    """Returns what an index of the whole corpus will take, from what the sample took."""
+    """Returns what an index of the whole corpus will take, from what the sample took.
+
+    Raises:
+        StoreError: vectors cannot be searched as the setting says.
+    """
+    if found.dim:
+        ann.check_spec(setting.dense_index, found.dim)
     spec = ann.chosen(setting.dense_index, corpus.documents, found.dim) if found.dim else ann.Spec(0, ann.FLAT)
     times, sizes = _times(corpus, found, spec), _sizes(corpus, found, spec)
     parts = {**{f"{name} seconds": value for name, value in times.items()},
@@ -205,7 +223,7 @@ def predicted(corpus: Corpus, setting: Setting, found: Probe) -> Prediction:
     waiting = min(corpus.documents, COMMIT) * held
     return Prediction(
         setting, sum(times.values()), found.encoding_memory + waiting, sum(sizes.values()),
-        _latency(corpus.documents, found, spec), parts,
+        _latency(corpus.documents, found, spec), parts, documents=corpus.documents,
     )  # fmt: skip
 
 

@@ -138,8 +138,8 @@ class Reader:
             if not last < found.number < self.header.limit:
                 raise self._broken(what, f"has number {found.number} after {last}; they ascend, below the header's "
                                    f"{self.header.limit:,}")  # fmt: skip
-            if found.length < 0:
-                raise self._broken(what, f"has length {found.length}; it cannot be negative")
+            if not 0 <= found.length <= LARGEST:
+                raise self._broken(what, f"has length {found.length}; expected 0 to {LARGEST:,}")
             last = found.number
             yield found
         if self._take(1, "end", most=True):
@@ -151,6 +151,8 @@ class Reader:
             raise self._broken("header", f"is of version {header.version}; version {VERSION} is read")
         if min(header.lists, header.documents, header.total_documents) < 0:
             raise self._broken("header", "announces a negative number of lists or documents")
+        if header.limit > LARGEST:  # room is made by it
+            raise self._broken("header", f"announces {header.limit:,} documents; their numbers end at {LARGEST:,}")
         return header
 
     def _postings(self, data: bytes) -> Postings:
@@ -168,7 +170,8 @@ class Reader:
                 "as gaps: was it written with whole numbers?)"
             )
         if values.size and not 1 <= values.min() <= values.max() <= LARGEST:
-            raise BrokenError(f"({term!r}) has a frequency of {values.min()}, at least 1 is expected")
+            wrong = values[(values < 1) | (values > LARGEST)][0]
+            raise BrokenError(f"({term!r}) has a frequency of {wrong}; expected 1 to {LARGEST:,}")
         return Postings(term, documents, values)
 
     def _decoded(self, what: str, decode: Callable[[bytes], Any]) -> Any:

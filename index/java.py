@@ -91,14 +91,17 @@ def java_home() -> Path:
 
 
 def _folders(pattern: str) -> list[Path]:
-    place = Path(pattern).expanduser()
+    try:
+        place = Path(pattern).expanduser()
+    except RuntimeError:  # nobody knows where ~ is, as in a container that runs under a number
+        return []
     return sorted(Path(place.anchor).glob(str(place.relative_to(place.anchor))))
 
 
 def _version(home: Path) -> int:
     """Returns the major version of the Java in a folder; 0 where it does not say one."""
     try:
-        facts = (home / "release").read_text(encoding="utf-8")
+        facts = (home / "release").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return 0
     found = re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', facts, re.MULTILINE)
@@ -168,6 +171,6 @@ def _started() -> Java:
 def _configure(config: Any, jar: Path) -> None:
     home = java_home()
     version = java_version(home)
-    os.environ.setdefault("JAVA_HOME", str(home))  # pyjnius looks in places of its own otherwise
+    os.environ["JAVA_HOME"] = str(home)  # pyjnius looks in places of its own otherwise
     config.add_classpath(str(jar))
     config.add_options(*_OPTIONS, *([_UNSAFE] if version >= _UNSAFE_SINCE else []))

@@ -96,16 +96,25 @@ class LuceneIndex:
         with started.explained(self._what):
             directory = started("org.apache.lucene.store.FSDirectory").open(_path(started, folder))
             self._reader = started(f"{_INDEX}.DirectoryReader").open(directory)
-            reader = started.cast(f"{_INDEX}.IndexReader", self._reader)
-            self._sort = self._order(started(f"{_INDEX}.FieldInfos").getMergedFieldInfos(reader))
-            self._searcher = started(f"{_SEARCH}.IndexSearcher")(reader)
-            self._searcher.setSimilarity(_similarity(started, similarity))
-            self._searcher.setQueryCache(None)  # a filter by ids is used once
-            started(f"{_SEARCH}.IndexSearcher").setMaxClauseCount(MOST_CLAUSES)
-            self._weighted = started("org.apache.lucene.util.QueryBuilder")(_splitting(started, weighted=True))
-            self._plain = started("org.apache.lucene.util.QueryBuilder")(_splitting(started, weighted=False))
+        try:
+            with started.explained(self._what):
+                self._prepare(started)
+        except BaseException:
+            self.close()
+            raise
         self._should = started(f"{_SEARCH}.BooleanClause$Occur").SHOULD
         self._largest: dict[str, float] = {}
+
+    def _prepare(self, started: Java) -> None:
+        """Makes what searches with the open index."""
+        reader = started.cast(f"{_INDEX}.IndexReader", self._reader)
+        self._sort = self._order(started(f"{_INDEX}.FieldInfos").getMergedFieldInfos(reader))
+        self._searcher = started(f"{_SEARCH}.IndexSearcher")(reader)
+        self._searcher.setSimilarity(_similarity(started, self.similarity))
+        self._searcher.setQueryCache(None)  # a filter by ids is used once
+        started(f"{_SEARCH}.IndexSearcher").setMaxClauseCount(MOST_CLAUSES)
+        self._weighted = started("org.apache.lucene.util.QueryBuilder")(_splitting(started, weighted=True))
+        self._plain = started("org.apache.lucene.util.QueryBuilder")(_splitting(started, weighted=False))
 
     def close(self) -> None:
         """Lets go of the files."""
@@ -121,8 +130,9 @@ class LuceneIndex:
 
     def analyse(self, text: str) -> list[str]:
         """Returns the terms of a text in their order."""
+        analyze = self._java("io.anserini.analysis.AnalyzerUtils").analyze
         with self._java.explained(self._what):
-            return list(self._java("io.anserini.analysis.AnalyzerUtils").analyze(self._analyzer, text).toArray())
+            return list(analyze(self._analyzer, _whole(text)).toArray())
 
     def query(self, weights: Mapping[str, float]) -> Any:
         """Returns the query that sums weight x score over terms, for `search` and `scores`; None where it has no term.
@@ -139,7 +149,7 @@ class LuceneIndex:
             return None
         text = BETWEEN.join(f"{term}{BOOST}{float(weight)!r}" for term, weight in weights.items())
         with self._java.explained(self._what):
-            return self._weighted.createBooleanQuery(FIELD, text, self._should)
+            return self._weighted.createBooleanQuery(FIELD, _whole(text), self._should)
 
     def search(self, query: Any, k: int, *, among: Sequence[str] | None = None) -> LuceneHits:
         """Returns the k best documents, by score, then id, both descending.
@@ -221,6 +231,11 @@ def query_analyzer(started: Java, name: str) -> Any:
         there = ", ".join((ENGLISH, KROVETZ, PRETOKENIZED, *known))
         raise StoreError(f"no Lucene analyzer {name!r}; there are: {there}")
     return languages.getLanguageSpecificAnalyzer(name)
+
+
+def _whole(text: str) -> str:
+    """Returns a text that Java can take: half a surrogate pair, which no document holds, is a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _path(started: Java, folder: Path) -> Any:

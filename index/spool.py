@@ -37,8 +37,11 @@ class Spool:
         """Returns the keys, others and values of a bucket, sorted by key, then other."""
         self._write()
         path = self._path(number)
-        rows = np.fromfile(path, np.uint32).reshape(-1, 3) if path.exists() else np.empty((0, 3), np.uint32)
-        path.unlink(missing_ok=True)
+        if not path.exists():
+            nothing = np.empty(0, np.uint32)
+            return nothing, nothing, nothing
+        rows = np.fromfile(path, np.uint32).reshape(-1, 3)
+        path.unlink()
         rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
         return rows[:, 0], rows[:, 1], rows[:, 2]
 

@@ -28,7 +28,8 @@ from .languages import chosen_language
 from .strands import STRANDS, Sparse, parse_strands
 
 K1, B = 0.9, 0.4  # of BM25, where nobody says
-BIGGEST = 1e30  # scale: products with weights stay within float32
+BIGGEST = 1e30  # number that plait reads from a description, or takes as a scale
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 class Options(NamedTuple):
@@ -133,7 +134,8 @@ class Target(NamedTuple):
         known = columns >= 0
         weights.unknown += int(known.size - known.sum())
         width = LEXICAL_SPACE if weights.strand == "lexical" else self.encoders.strand(weights.strand).identity.dim
-        data = (np.asarray(values, np.float64)[known] * self.scale).astype(np.float32)
+        scaled = np.asarray(values, np.float64)[known] * self.scale
+        data = np.maximum(scaled, _SMALLEST).astype(np.float32)  # whatever is above 0 stays so
         return csr_matrix((data, (np.asarray(rows, np.int64)[known], columns[known])), shape=(count, width))
 
 
@@ -143,6 +145,7 @@ def target_for(weights: Weights, names: Sequence[str], options: Options, source:
     Raises:
         MismatchError: the encoder asked for knows none of the terms.
         EncoderError: it does not say what its terms are.
+        QueryError: BM25's parameters or the scale are out of range.
     """
     strand, told, scale = weights.strand, weights.told, 1.0
     language, overlap = options.language or _word(told, "language"), None
@@ -151,18 +154,29 @@ def target_for(weights: Weights, names: Sequence[str], options: Options, source:
         language, overlap = chosen_language(weights.terms, language)
     else:
         learned = learned or TermsEncoder(weights.terms)
-        scale = _first(options.scale, _number(told, "scale") or 1.0)
+        scale = _scaled(weights, _first(options.scale, _number(told, "scale") or 1.0))
     encoders = made_with(
         names, {"learned": learned or "embedded", "lexical": language or "english", "dense": options.dense}
     )
     columns = _mapped(weights, encoders, source) if strand == "learned" else np.array(weights.hashes, np.int64)
+    k1, b = _first(options.k1, _number(told, "k1"), K1), _first(options.b, _number(told, "b"), B)
+    if not (0 <= k1 < BIGGEST and 0 <= b <= 1):
+        raise QueryError(f"BM25 takes k1 >= 0 and 0 <= b <= 1, not k1={k1}, b={b}; name others for {source}")
     layout = Layout(
-        k1=_first(options.k1, _number(told, "k1"), K1),
-        b=_first(options.b, _number(told, "b"), B),
+        k1=k1,
+        b=b,
         learned_scale=weights.step * scale if strand == "learned" else 0.0,
         dim=encoders.strand("dense").identity.dim if "dense" in names else 0,
     )
     return Target(encoders, columns, scale, layout, language if strand == "lexical" else None, overlap)
+
+
+def _scaled(weights: Weights, scale: float) -> float:
+    """Returns the scale where the weights times it are float32 numbers, else raises a QueryError."""
+    if weights.postings and (weights.step * scale < _SMALLEST or weights.largest * scale > _LARGEST):
+        told = f"a scale of {scale:g} takes weights up to {weights.largest:g} out of the range of float32"
+        raise QueryError(f"{told}; give another scale")
+    return scale
 
 
 def _word(told: Mapping[str, Any], name: str) -> str | None:

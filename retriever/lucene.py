@@ -7,6 +7,7 @@ documents, so Java starts with the first search and not before.
 
 from __future__ import annotations
 
+import json
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -19,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..encoders.contract import Identity, SparseEncoder
-from ..encoders.specs import split
+from ..encoders.specs import parse, split
 from ..index import Hits, Selection, Snapshot
-from ..index.lucene import BM25, ENGLISH, IMPACT, PRETOKENIZED, LuceneHits, LuceneIndex, Similarity
+from ..index.lucene import BETWEEN, BM25, BOOST, ENGLISH, IMPACT, PRETOKENIZED, LuceneHits, LuceneIndex, Similarity
 from . import specs
 from .errors import MismatchError, QueryError
 from .lucene_queries import QUANTISED, QueryWeights, rounded, weights_by
@@ -110,8 +111,15 @@ class LuceneStrand(ABC):
         return
 
     def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[LuceneQuery]:
-        """Returns a query for each text."""
-        return [LuceneQuery(dict(weights), self.index.query(weights), {}) for weights in self._weights(texts, snapshot)]
+        """Returns a query for each text.
+
+        Raises:
+            QueryError: a term holds a character that separates terms on their way to Lucene.
+        """
+        every = self._weights(texts, snapshot)
+        if odd := next((term for weights in every for term in weights if BETWEEN in term or BOOST in term), None):
+            raise QueryError(f"the query's term {odd!r} holds a control character; leave it out")
+        return [LuceneQuery(dict(weights), self.index.query(weights), {}) for weights in every]
 
     def search(
         self,
@@ -249,8 +257,8 @@ class LuceneImpact(LuceneStrand):
     Args:
         folder: of the Lucene index.
         encoder: what weighs a query's terms: a `SparseEncoder`; a model by name or folder; "tokens" where queries are
-            terms already, as "snow^12 melt^7"; a .jsonl file of queries weighed beforehand, in Anserini's form of
-            vectors; None takes the queries of the learned strand of the index that is searched.
+            terms already, as "snow^12 melt^7"; a .jsonl file, also compressed, of queries weighed beforehand, in
+            Anserini's form of vectors; None takes the queries of the learned strand of the index that is searched.
         scale: query weights of a model are multiplied by it, rounded to whole numbers, and left out where that is 0;
             pyserini's is 256 / 5.
     """
@@ -334,8 +342,10 @@ _STRANDS: Mapping[str, Any] = {LUCENE: Lucene, LUCENE_IMPACT: LuceneImpact}
 
 
 def _absolute(encoder: str) -> str:
-    """Returns a model's name, or, of a folder or file, its full path."""
-    return str(Path(encoder).resolve()) if Path(encoder).exists() else encoder
+    """Returns a model's name, or, of a folder or file, its full path; its options in the form that holds no others'."""
+    spec = parse(encoder)
+    name = str(Path(spec.name).resolve()) if Path(spec.name).exists() else spec.name
+    return f"{name}:{json.dumps(dict(spec.options))}" if spec.options else name
 
 
 def _selected(snapshot: Snapshot, within: Selection) -> NDArray[np.int64]:

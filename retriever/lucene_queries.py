@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
@@ -14,10 +13,12 @@ import numpy as np
 from ..encoders.contract import SparseEncoder
 from ..index.lucene import LuceneIndex
 from .errors import QueryError
+from .streams import kind_of
 from .vectors_json import SUFFIXES, read_vectors
 
 QUANTISED = 256 / 5  # pyserini's steps to a unit of query weight: weights up to 5 in 256 steps
 TOKENS = "tokens"
+BIGGEST = 1e30  # weight that is read from a query: sums stay within Lucene's float32
 
 QueryWeights: TypeAlias = Callable[[Sequence[str], LuceneIndex], list[dict[str, float]]]
 
@@ -34,7 +35,7 @@ def weights_by(encoder: Any, scale: float) -> QueryWeights:
     given = fspath(encoder)
     if given == TOKENS:
         return token_queries
-    if Path(given).suffix in SUFFIXES:
+    if kind_of(Path(given)) in SUFFIXES:
         return WeighedQueries(Path(given))
     from ..encoders.load import load_learned
 
@@ -83,8 +84,8 @@ def rounded(weights: Mapping[str, float], scale: float) -> dict[str, float]:
 def token_queries(texts: Sequence[str], index: LuceneIndex) -> list[dict[str, float]]:
     """Returns the weights that texts give their terms, as "snow^12 melt^7" or, as Anserini's topics do, "snow snow".
 
-    What follows the last "^" of a word is its weight where it is a number above 0; other words weigh 1, and a term that
-    comes again weighs the sum.
+    What follows the last "^" of a word is its weight where it is a number above 0 and below 1e30; other words weigh 1,
+    and a term that comes again weighs the sum.
     """
     return [_tokens(text) for text in texts]
 
@@ -103,7 +104,7 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if 0 < value < math.inf else None
+    return value if 0 < value < BIGGEST else None
 
 
 class WeighedQueries:

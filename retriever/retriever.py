@@ -136,7 +136,7 @@ class Retriever:
         named = [name for name, given in neighbours.items() if given is not None]
         chosen = parse_strands([*parse_strands(strands), *named])
         searching.check_fusion(fusion, weights, chosen)
-        if k1 < 0 or not 0 <= b <= 1:
+        if not (0 <= k1 < float("inf") and 0 <= b <= 1):
             raise QueryError(f"BM25 takes k1 >= 0 and 0 <= b <= 1, not k1={k1}, b={b}")
         encoders = made_with(chosen, {"lexical": lexical, "learned": learned, "dense": dense, **neighbours})
         dim = encoders.strand("dense").identity.dim if "dense" in chosen else 0

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -82,16 +83,23 @@ def _on_line(line: str, file: str, number: int) -> Vector:
 def _vector(record: Mapping[str, Any], file: str, line: int) -> Vector:
     id = check_id(record_id(_first(record, ID_KEYS)))
     weights = _weights(record.get("vector"), id)
-    text, title = _first(record, TEXT_KEYS) or "", record.get("title") or ""
+    text, title = (_or_nothing(_first(record, names), "") for names in (TEXT_KEYS, ("title",)))
+    metadata = _or_nothing(record.get("metadata"), {})
+    if not isinstance(metadata, dict):
+        raise IngestError(f"the metadata of document {id!r} is {kind_of_value(metadata)}; expected names and values")
     others = {name: value for name, value in record.items() if name not in _OTHERS}
-    document = Document(id, text, title, metadata={**others, **(record.get("metadata") or {})})
-    if text or title:
-        check_document(document)
+    document = Document(id, text, title, metadata={**others, **metadata})
+    # A document of vectors may be without words, and so no other document may.
+    check_document(document if document.full_text else replace(document, text="-"))
     return Vector(document, weights, file, line)
 
 
 def _first(record: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next((record[name] for name in names if name in record), None)
+
+
+def _or_nothing(value: Any, nothing: Any) -> Any:
+    return nothing if value is None else value
 
 
 def _weights(vector: Any, id: str) -> dict[str, float]:

@@ -15,6 +15,7 @@ def test_prediction_and_run_stand_side_by_side(tmp_path):
     folder.mkdir(parents=True)
     records = [{"_id": str(n), "title": "", "text": f"text {n} " + "of snow " * (1 + n % 7)} for n in range(30)]
     (folder / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "snow"}\n')
     command = [
         sys.executable, str(ROOT / "benchmarks" / "planning.py"), str(tmp_path), "tiny",
         "--strands", "lexical", "--sample", "9", "--results", str(tmp_path),
@@ -23,5 +24,10 @@ def test_prediction_and_run_stand_side_by_side(tmp_path):
     assert done.returncode == 0, done.stderr
     (found,) = json.loads((tmp_path / "planning.json").read_text())["found"]
     assert (found["collection"], found["strands"], found["documents"]) == ("tiny", "lexical", 30)
-    assert set(found["time"]) == set(found["size"]) == {"predicted", "actual"}
-    assert "| tiny, lexical | 30 |" in (tmp_path / "planning.md").read_text()
+    for name in ("time", "size", "memory", "latency"):
+        assert set(found[name]) == {"predicted", "actual"}
+        assert min(found[name].values()) > 0
+    assert found["queries"] == 1
+    page = (tmp_path / "planning.md").read_text()
+    assert page.count("| tiny, lexical: ") == 2  # time and size have targets
+    assert page.count("| tiny, lexical | ") == 2  # and all four are told

@@ -1,4 +1,7 @@
-"""The server's log: a line of JSON for each request and each failure. No query, no text, no token is in it."""
+"""The server's log: a line of JSON for each request and each failure.
+
+No query, no text and no token is in it, unless an error that is a bug of ours names one.
+"""
 
 from __future__ import annotations
 

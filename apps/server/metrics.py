@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
@@ -16,20 +16,20 @@ class Metrics:
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._durations: dict[str, list[int]] = {}
-        self._seconds: Counter[str] = Counter()
-        self._stages: dict[str, float] = {}
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._stages: defaultdict[str, float] = defaultdict(float)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Counts a request that is answered; the names come from the table of routes, never from a client."""
         self._requests[route, method, status] += 1
         buckets = self._durations.setdefault(route, [0] * (len(BOUNDS) + 1))
         buckets[bisect_left(BOUNDS, seconds)] += 1
-        self._seconds[route] += seconds  # type: ignore[assignment]  # a Counter of floats adds as well
+        self._seconds[route] += seconds
 
     def searched(self, milliseconds: Mapping[str, float]) -> None:
         """Adds what a search spent, by stage."""
         for stage, spent in milliseconds.items():
-            self._stages[stage] = self._stages.get(stage, 0.0) + spent / 1000
+            self._stages[stage] += spent / 1000
 
     def text(self, gauges: Mapping[str, tuple[str, float]]) -> str:
         """Returns all counts, and some values of the moment as {name: (help, value)}."""
@@ -47,7 +47,7 @@ class Metrics:
             yield f"plait_search_stage_seconds_total{_labels(stage=stage)} {spent:.6f}"
         for name, (about, value) in gauges.items():
             yield from _head(name, "gauge", about)
-            yield f"{name} {value:g}"
+            yield f"{name} {value!r}"  # with all digits: counts pass a million
 
     def _histogram(self, route: str, buckets: Iterable[int]) -> Iterator[str]:
         total = 0

@@ -41,12 +41,33 @@ def test_json_and_more_documents_to_come(plait, corpus):
     assert "no setting fits; allow more" in said
 
 
-def test_texts_are_cut_as_they_will_be(plait, tmp_path):
+def test_texts_are_cut_as_they_will_be(plait, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "long.md").write_text("A sentence of some words. " * 200)
-    told = plait(
-        "plan", tmp_path / "long.md", "--strands", "lexical", "--words", "100", "--overlap", "20", "--json"
-    ).json
-    assert told["documents"] > 10
+    asked = ("plan", tmp_path / "long.md", "--strands", "lexical", "--words", "100", "--overlap", "20", "--skip-bad")
+    told = plait(*asked, "--json").json
+    assert told["documents"] == told["settings"][0]["documents"] > 10
+    command = shlex.split(plait(*asked).out.splitlines()[-1])
+    assert command[5:] == ["--skip-bad", "--strands", "lexical", "--words", "100", "--overlap", "20"]
+    assert f"added {told['documents']}" in plait(*command[1:]).out
+
+
+def test_ways_to_cut_are_settings(plait, corpus):
+    ways = ("--passages", "never", "--passages", "always", "--words", "10", "--words", "20", "--overlap", "2")
+    told = plait("plan", corpus, "--strands", "lexical", *ways, "--budget", "size=1GB", "--json").json
+    assert [one["flags"][2:] for one in told["settings"]] == [
+        ["--passages", "never", "--words", "10", "--overlap", "2"],
+        ["--passages", "always", "--words", "10", "--overlap", "2"],
+        ["--passages", "always", "--words", "20", "--overlap", "2"],
+    ]
+    whole, short, long = (one["documents"] for one in told["settings"])
+    assert whole == told["documents"] == 30
+    assert whole < long < short
+    assert told["chosen"]["cut"][:2] == ["--passages", "never"]
+    said = plait("plan", corpus, "--strands", "lexical", *ways, "--budget", "size=1KB").out
+    assert "lexical; --passages always --words 20 --overlap 2" in said
+    assert "--documents counts passages" in plait("plan", corpus, *ways, "--documents", 5, code=1).err
+    assert "standard input is read once" in plait("plan", "-", *ways, code=1).err
 
 
 @pytest.mark.parametrize(
@@ -56,6 +77,7 @@ def test_texts_are_cut_as_they_will_be(plait, tmp_path):
         (["--strands", "lucene"], "this index was made without the strand 'lucene'"),
         (["--strands", "lexical", "--dense", "x"], "--dense is for the dense strand"),
         (["--words", "0"], "words is 0"),
+        (["--strands", "dense", "--dense-index", "bogus"], "dense_index='bogus' is no FAISS index of 384 dimensions"),
     ],
 )
 def test_mistakes(plait, corpus, options, words):

@@ -17,6 +17,7 @@ from .conftest import MAIN, TEXTS
 pytestmark = pytest.mark.mcp
 anyio = pytest.importorskip("anyio")
 mcp = pytest.importorskip("mcp")
+mcp_server = pytest.importorskip("plait.apps.mcp_server")
 
 LONG = "\n\n".join(f"Part {n}. " + f"The bridge number {n} crosses the river of winter. " * 4 for n in range(9))
 ODD = "a/b?c=#%41ü"
@@ -167,6 +168,57 @@ def test_a_passage_its_neighbours_and_its_parent(index, server):
     assert len(parent["text"]) == len(LONG.rstrip())
     assert (parent["parent"], whole["parent"], parent["title"]) == (None, "long", "Bridges")
     assert later["text"] == parent["text"][100:]
+
+
+def passages_of(*places):
+    return [Document(id=f"p#{n}", text=text, parent="p", start=start) for n, (start, text) in enumerate(places)]
+
+
+@pytest.mark.parametrize(
+    ("places", "text"),
+    [
+        ([(5, "snow falls"), (10, "falls in winter"), (26, "and melts")], "snow falls in winter\nand melts"),
+        ([(0, "snow falls in winter"), (5, "falls")], "snow falls in winter"),
+        ([(0, "snow"), (0, "honey and bees")], "snow\n\nhoney and bees"),  # somebody's own, without their places
+        ([(0, "snow"), (10**13, "honey"), (10**13 + 3, "eyes")], "snow\n\nhoneyes"),  # and far apart
+        ([(3, "snow"), (5, "iron")], "snow\n\niron"),
+        ([(0, "\U0001f41dbee"), (1, "bees")], "\U0001f41dbees"),
+    ],
+)
+def test_passages_are_put_together(places, text):
+    assert mcp_server.stitched(passages_of(*places)) == text
+
+
+def test_a_long_parent_is_put_together_as_it_was():
+    long = " ".join(f"word{n}" for n in range(300_000))
+    assert mcp_server.stitched(list(split_document(Document(id="p", text=long)))) == long
+
+
+def test_an_index_that_is_gone_is_told_every_time(index, server, monkeypatch):
+    monkeypatch.setattr("plait.apps.mcp_server.FRESH_SECONDS", -1.0)
+    index.rename(index.with_name("gone"))
+    search = ("search", {"query": "winter"})
+    results, _, _ = asked(server, search, search, ("fetch", {"id": "bees"}))
+    assert [result.is_error for result in results] == [True] * 3
+    assert all("there is no index at " in result.content[0].text for result in results)
+
+    async def read():
+        async with mcp.Client(server) as client:
+            with pytest.raises(mcp.MCPError, match="there is no index at "):
+                await client.read_resource("plait://documents/bees")
+
+    anyio.run(read)
+
+
+def test_a_port_that_is_taken_is_told(plait, index):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = plait("mcp", index, "--http", port, code=1)
+    assert said.err.startswith(
+        f"error: cannot listen on 127.0.0.1, port {port}: Address already in use; choose another"
+    )
 
 
 def test_long_texts_come_in_parts(index, server, monkeypatch):

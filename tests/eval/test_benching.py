@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plait.eval import EvalError
 from plait.eval.benching import STAGES, TOTAL, Setting, Spread, bench, settings_of
+from plait.index import compiled
 from plait.retriever import Document, QueryError, Retriever
 
 QUERIES = ["snow", "honey", "ship"]
@@ -18,10 +19,11 @@ class Counting:
     """A real retriever that counts what it is asked."""
 
     def __init__(self, retriever):
-        self.retriever, self.asked = retriever, []
+        self.retriever, self.asked, self.compiled = retriever, [], []
 
     def search(self, text, **options):
         self.asked.append((text, options.get("k")))
+        self.compiled.append(compiled.kernels_loaded())
         return self.retriever.search(text, **options)
 
 
@@ -50,6 +52,12 @@ def test_every_query_is_asked_with_every_setting(retriever):
     assert list(one.per_second) == [1, 2]
     stages = sum(one.milliseconds[name].mean for name in STAGES)
     assert 0 < stages <= one.milliseconds[TOTAL].mean
+
+
+def test_no_search_waits_for_the_compiler(retriever, monkeypatch):
+    monkeypatch.setattr(compiled, "_loaded", None)
+    bench(retriever, QUERIES[:1], settings_of({}), warm_up=0)
+    assert retriever.compiled == [True, True]
 
 
 def test_stages_are_those_of_an_answer(retriever):

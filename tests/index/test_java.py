@@ -59,6 +59,13 @@ def test_the_usual_places_help_where_path_has_none_or_an_old_one(monkeypatch, tm
     assert java.java_home() == old  # to be refused by its name
 
 
+def test_who_has_no_home_folder_is_told_like_everybody(monkeypatch):
+    monkeypatch.setattr(java, "USUAL", ("~/nowhere/java/*",))
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(StoreError, match="Lucene needs Java, and there is none"):
+        java.java_home()
+
+
 def test_a_link_on_path_leads_to_the_folder_behind_it(monkeypatch, tmp_path):
     there = some_java(tmp_path / "real", 'JAVA_VERSION="25"\n')
     (tmp_path / "links").mkdir()

@@ -44,6 +44,21 @@ def texts(tmp_path_factory):
     index.close()
 
 
+def test_half_a_surrogate_pair_matches_nothing_and_breaks_nothing(texts):
+    assert texts.analyse("winter \ud800 honey\udfff") == ["winter", "honei"]
+    assert texts.search(texts.query({"honei": 1.0, "\ud800": 1.0}), 5).ids == ["two words", "bees", "long"]
+
+
+def test_an_index_that_is_none_of_anserinis_is_let_go(tmp_path, monkeypatch):
+    write_texts(tmp_path / "i", TEXTS.items())
+    closed = []
+    monkeypatch.setattr(LuceneIndex, "close", lambda self: closed.append(self._reader.close()))
+    monkeypatch.setattr("plait.index.lucene.FIELD", "body")
+    with pytest.raises(StoreError, match="has no field 'body'; an index that Anserini made has id and body"):
+        LuceneIndex(tmp_path / "i")
+    assert len(closed) == 1
+
+
 @pytest.fixture(scope="module")
 def random_impacts():
     """300 documents over 60 terms, half of all impacts alike so that many scores tie."""

@@ -501,6 +501,11 @@ LINE = {"id": "d", "contents": "x", "vector": {"a": 1}}
         ([{"id": "d", "vector": {"": 1}}], "has an empty term"),
         ([{"id": "d", "vector": {"\ud800": 1}}], "cannot be held by UTF-8"),
         ([{"id": "d", "contents": 5, "vector": {"a": 1}}], "the text of document 'd' is a number"),
+        ([{"id": "d", "contents": [], "vector": {"a": 1}}], "the text of document 'd' is a list"),
+        ([{"id": "d", "title": False, "vector": {"a": 1}}], "the title of document 'd' is a boolean"),
+        ([{"id": "d", "metadata": "x", "vector": {"a": 1}}], "the metadata of document 'd' is a string; expected"),
+        ([{"id": "d", "metadata": [1], "vector": {"a": 1}}], "the metadata of document 'd' is a list; expected names"),
+        ([{"id": "d", "by": "\ud800", "vector": {"a": 1}}], "the metadata of document 'd' cannot be written as JSON"),
         (["x"], "expected a JSON object"),
     ],
 )
@@ -515,6 +520,29 @@ def test_nan_is_no_weight(tmp_path):
     (tmp_path / "v.jsonl").write_text('{"id": "d", "vector": {"a": NaN}}\n')
     with pytest.raises(IngestError, match="line 1: JSON that cannot be read: NaN is not JSON"):
         load(tmp_path / "v.jsonl", tmp_path / "i")
+
+
+def test_blank_texts_are_none(tmp_path):
+    path = json_file(tmp_path / "v.jsonl", [{"id": "d", "contents": " \n", "title": None, "vector": {"a": 1}}])
+    assert load(path, tmp_path / "i").documents == 1
+
+
+@pytest.mark.parametrize(
+    ("weight", "options", "told"),
+    [
+        (9e37, {"scale": 1e29}, r"a scale of 1e\+29 takes weights up to 9e\+37 out of the range of float32"),
+        (2.0, {"scale": 1e-300}, "a scale of 1e-300 takes weights up to 2 out of the range of float32"),
+        (2.0, {"strand": "lexical", "k1": -1.0}, "BM25 takes k1 >= 0 and 0 <= b <= 1, not k1=-1.0, b=0.4"),
+        (2.0, {"strand": "lexical", "k1": float("nan")}, "not k1=nan, b=0.4"),
+        (2.0, {"strand": "lexical", "b": -3.0}, "not k1=0.9, b=-3.0"),
+        (2.0, {"strand": "lexical", "b": 7.0}, "not k1=0.9, b=7.0"),
+    ],
+)
+def test_numbers_out_of_range_are_told_and_leave_nothing(tmp_path, weight, options, told):
+    path = json_file(tmp_path / "v.jsonl", [{"id": "d", "vector": {"a": weight}}, {"id": "e", "vector": {"a": 1.0}}])
+    with pytest.raises(QueryError, match=told):
+        load(path, tmp_path / "i", **options)
+    assert [found.name for found in tmp_path.iterdir()] == ["v.jsonl"]
 
 
 def test_frequencies_are_whole_numbers(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import numpy as np
 import pytest
 from plait.encoders.contract import Identity
+from plait.encoders.specs import parse
 from plait.index import Snapshot, StoreError, Writer
 from plait.index.lucene import LuceneHits
 from plait.retriever import Document, IngestError, MismatchError, QueryError, Retriever
@@ -92,6 +94,16 @@ def test_a_folder_may_come_with_options():
     assert strand_of("lucene", "x:exact_lengths=True")._similarity == (0.9, 0.4, True)
 
 
+def test_the_options_of_an_encoder_stay_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    made = LuceneImpact("i", encoder="model:max_length=64:top=9", scale=2.0)
+    again = strand_of("lucene-impact", made.source)
+    assert (again.encoder, again.scale) == (f'{tmp_path / "model"}:{{"max_length": 64, "top": 9}}', 2.0)
+    assert again.source == made.source
+    assert parse(again.encoder) == parse(f"{tmp_path / 'model'}:max_length=64:top=9")
+
+
 def test_an_impact_index_keeps_its_encoder_and_scale(tmp_path):
     (tmp_path / "model").mkdir()
     strand = strand_of("lucene-impact", f"x:encoder={tmp_path / 'model'}:scale=100")
@@ -171,11 +183,11 @@ def test_a_model_without_names_is_refused():
 
 
 def test_tokens_may_be_weighed_or_repeated():
-    texts = ["snow^12 ##ing^2.5 ice", "snow snow^2 snow", "a^b ^ ^3 x^0 x^-1 x^nan", ""]
+    texts = ["snow^12 ##ing^2.5 ice", "snow snow^2 snow", "a^b ^ ^3 x^0 x^-1 x^nan x^1e39", ""]
     assert token_queries(texts, None) == [
         {"snow": 12.0, "##ing": 2.5, "ice": 1.0},
         {"snow": 4.0},
-        {"a^b": 1.0, "^": 1.0, "^3": 1.0, "x^0": 1.0, "x^-1": 1.0, "x^nan": 1.0},
+        {"a^b": 1.0, "^": 1.0, "^3": 1.0, "x^0": 1.0, "x^-1": 1.0, "x^nan": 1.0, "x^1e39": 1.0},
         {},
     ]
 
@@ -186,6 +198,8 @@ def test_queries_weighed_beforehand_go_by_their_text(tmp_path):
     weigh = weights_by(str(tmp_path / "queries.jsonl"), 7.0)
     assert isinstance(weigh, WeighedQueries)
     assert weigh([" snow in winter\n"], None) == [{"snow": 30.0, "ice": 2.0}]
+    (tmp_path / "packed.JSONL.gz").write_bytes(gzip.compress((tmp_path / "queries.jsonl").read_bytes()))
+    assert weights_by(str(tmp_path / "packed.JSONL.gz"), 7.0)(["snow in winter"], None) == [{"snow": 30.0, "ice": 2.0}]
     with pytest.raises(
         QueryError, match=r"queries.jsonl holds no weights of the query 'bees'; queries go by their text"
     ):
@@ -323,6 +337,16 @@ class TestWithJava:
             for hit in hits:
                 expected = alone[hit.id].strands[name].score if hit.id in alone else 0.0
                 assert hit.strands[name].score == expected
+
+    def test_a_control_character_in_a_query_is_told(self, folders, tmp_path, small_encoders):
+        tokens = LuceneImpact(folders / "impacts", encoder="tokens")
+        with Retriever.create(
+            tmp_path / "i", strands="dense", dense=small_encoders["dense"], lucene_impact=tokens
+        ) as made:  # fmt: skip
+            made.add(Document(id=id, text=text) for id, text in TEXTS.items())
+            made.commit()
+            with pytest.raises(QueryError, match=r"the query's term 'snow\\x01melt' holds a control character"):
+                made.search("snow\x01melt^3", 5)
 
     def test_impacts_are_sums_of_whole_numbers(self, hybrid):
         scores = {hit.id: hit.strands["lucene-impact"].score for hit in hybrid.search("winter snow", 5)}

@@ -1,15 +1,10 @@
 // The server: what it answers, or an error that says what to do. A token is asked for once and kept for this tab.
 
 const TOKEN = "plait-token";
+const SENDABLE = /^[\x20-\x7e]+$/; // a header holds nothing else: fetch would fail as if there were no server
 let asking = null; // one question for all requests that wait for it
 
-export class Trouble extends Error {
-  constructor(message, { code = "", status = 0 } = {}) {
-    super(message);
-    this.code = code;
-    this.status = status;
-  }
-}
+class Trouble extends Error {}
 
 const ADVICE = {
   401: "The server wants a token.",
@@ -35,7 +30,7 @@ async function call(path, options = {}, before = "") {
   if (answer.ok && said !== null) return said;
   const error = said?.error ?? {};
   const message = [answer.status === 429 ? ADVICE[429] : error.message, ADVICE[answer.status]].find(Boolean);
-  throw new Trouble(message ?? `The server answered with status ${answer.status}.`, { code: error.code, status: answer.status });
+  throw new Trouble(message ?? `The server answered with status ${answer.status}.`);
 }
 
 async function sent(path, options) {
@@ -62,12 +57,17 @@ function asked(said) {
     let given = false;
     form.onsubmit = (event) => {
       event.preventDefault();
+      const token = input.value.trim();
+      if (!SENDABLE.test(token)) {
+        document.getElementById("token-said").textContent = "A token has letters, digits and signs of ASCII alone.";
+        return;
+      }
       given = true;
-      keep(input.value.trim());
+      keep(token);
       dialog.close();
     };
     cancel.onclick = () => dialog.close();
-    dialog.onclose = () => (given ? resolve() : reject(new Trouble(ADVICE[401], { status: 401 })));
+    dialog.onclose = () => (given ? resolve() : reject(new Trouble(ADVICE[401])));
     dialog.showModal();
   });
 }

@@ -71,7 +71,6 @@ function arrived(answer, since) {
   if (state.weights) state.weights = { ...answer.weights };
   $("hits").removeAttribute("aria-busy");
   for (const id of ["trouble", "intro"]) $(id).hidden = true;
-  $("filter-error").textContent = "";
   reorder();
   showSliders();
   now.took = performance.now() - since;

@@ -23,7 +23,15 @@ export function blendOf(answer) {
 /** Returns the hits by other weights, best first; ties as everywhere in plait: by score, then by id, both descending. */
 export function ordered(hits, weights, blend) {
   const scored = hits.map((hit) => ({ hit, score: blend(hit, weights) }));
-  return scored.sort((a, b) => b.score - a.score || (a.hit.id < b.hit.id ? 1 : -1));
+  return scored.sort((a, b) => b.score - a.score || later(b.hit.id, a.hit.id));
+}
+
+/** Returns whether an id comes behind another (above 0) by code points, as Python sorts; `<` would go by UTF-16. */
+function later(one, other) {
+  const [mine, theirs] = [[...one], [...other]];
+  const at = mine.findIndex((character, i) => character !== theirs[i]);
+  if (at < 0) return mine.length - theirs.length;
+  return at < theirs.length ? mine[at].codePointAt(0) - theirs[at].codePointAt(0) : 1;
 }
 
 /** Returns each strand's share of a hit's score, from 0 to 1; what counts against a hit has none. */

@@ -4,6 +4,7 @@ const WORD = /[\p{L}\p{M}\p{N}]+/gu;
 const UNSPACED = /^[\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\p{sc=Hangul}\p{sc=Thai}]+$/u;
 const PIECES = new Set(["learned", "lucene-impact"]); // their terms are word pieces; all others' are stems
 const LONGEST = 100_000; // characters that are looked at
+const LONGEST_WORD = 100; // letters: a tokenizer makes no pieces of longer ones
 const AROUND = 60; // characters before the first match of a snippet
 const FAINT = 0.15; // of a strand's weightiest piece: one that adds less ("of", "in") is listed, and not marked
 
@@ -48,15 +49,21 @@ function stemmed(stem) {
   return (word) => bases.some((base) => word === base || (base.length > 1 && word.startsWith(base) && word.length - base.length <= room));
 }
 
-/** Returns the matches whose pieces spell a word from its first letter to its last: "json" is "j" and "##son". */
-function spelled(word, pieces, first = true) {
+/**
+ * Returns the matches whose pieces spell a word from its first letter to its last: "json" is "j" and "##son".
+ * `dead` keeps places from which no pieces lead on: "aaaaab" would otherwise be tried in every way there is.
+ */
+function spelled(word, pieces, at = 0, dead = new Set()) {
+  if (word.length > LONGEST_WORD) return [];
   for (const [piece, match] of pieces) {
-    if (piece.startsWith("##") === first) continue;
-    const letters = first ? piece : piece.slice(2);
-    if (!letters || !word.startsWith(letters)) continue;
-    if (word === letters) return [match];
-    const rest = spelled(word.slice(letters.length), pieces, false);
+    if (piece.startsWith("##") === (at === 0)) continue;
+    const letters = at ? piece.slice(2) : piece;
+    const end = at + letters.length;
+    if (!letters || dead.has(end) || !word.startsWith(letters, at)) continue;
+    if (end === word.length) return [match];
+    const rest = spelled(word, pieces, end, dead);
     if (rest.length) return [match, ...rest];
+    dead.add(end);
   }
   return [];
 }
@@ -71,15 +78,15 @@ function* unspaced(text, matches) {
 }
 
 function merged(all) {
-  const apart = [];
+  const kept = [];
   for (const place of all) {
-    const last = apart.at(-1);
+    const last = kept.at(-1);
     if (last && place.from < last.to) {
       last.to = Math.max(last.to, place.to);
       last.found = [...new Set([...last.found, ...place.found])];
-    } else apart.push({ ...place });
+    } else kept.push({ ...place });
   }
-  return apart;
+  return kept;
 }
 
 /** Returns the part of a text, {from, to}, in which the weightiest distinct terms stand. */
@@ -102,14 +109,17 @@ function worth(found, first, end) {
 
 function broken(text, from, most) {
   const space = text.slice(from, most).search(/\s/u);
-  return space < 0 ? from : from + space + 1;
+  return space < 0 ? apart(text, from) : from + space + 1;
 }
 
 function shortened(text, to) {
   if (to >= text.length) return text.length;
   const space = text.slice(0, to).search(/\s\S*$/u);
-  return space > to - 40 ? space : to;
+  return space > to - 40 ? space : apart(text, to);
 }
+
+/** Returns a place, or the one before where it would part the two halves of one character. */
+export const apart = (text, at) => ((text.charCodeAt(at) & 0xfc00) === 0xdc00 ? at - 1 : at);
 
 /** Returns a hit's terms, split: `literal` ones stand in its title or text, `expansion` was learned. */
 export function split(hit) {

@@ -1,7 +1,7 @@
 // What is shown. Every text is a text node: documents, terms and names may hold anything.
 
 import { shares } from "./ranking.js";
-import { piece, places, snippet, split, telling } from "./text.js";
+import { apart, piece, places, snippet, split, telling } from "./text.js";
 
 const SHOWN_METADATA = 5;
 const SHOWN_TERMS = 8;
@@ -96,7 +96,7 @@ function where(hit) {
   return facts.length ? el("p", { class: "where" }, ...facts) : null;
 }
 
-const cut = (text, most) => (text.length > most ? `${text.slice(0, most)}…` : text);
+const cut = (text, most) => (text.length > most ? `${text.slice(0, apart(text, most))}…` : text);
 
 function shownText(hit, strands) {
   const found = places(hit.text, telling(hit.matches));
@@ -153,13 +153,15 @@ function metadata(hit) {
   return el("dl", { class: "facts" }, ...pairs.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, told(value))]));
 }
 
-/** Returns any JSON value as a person reads it. */
-export function told(value) {
-  if (Array.isArray(value)) return value.map(told).join(", ");
-  if (value && typeof value === "object") return Object.entries(value).map(([key, inner]) => `${key}: ${told(inner)}`).join("; ");
-  if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toPrecision(3)));
+/** Returns any JSON value as a person reads it; its numbers as they are, or as `figure` writes them. */
+export function told(value, figure = String) {
+  if (Array.isArray(value)) return value.map((one) => told(one, figure)).join(", ");
+  if (value && typeof value === "object") return Object.entries(value).map(([key, inner]) => `${key}: ${told(inner, figure)}`).join("; ");
+  if (typeof value === "number") return figure(value);
   return value === null || value === undefined ? "–" : String(value);
 }
+
+const short = (value) => String(Number.isInteger(value) ? value : Number(value.toPrecision(3)));
 
 const swatch = (strands, name) => el("span", { class: "swatch", "aria-hidden": "true", "--one": colour(strands, name) });
 
@@ -189,11 +191,11 @@ export function slider(strands, name, weight, most, oninput) {
 
 /** Returns what the answer tells of itself: fusion, weights, steps, and where the time went. */
 export function facts(answer, pageTook) {
-  const about = [["fusion", answer.fusion], ["weights", told(answer.weights)], ["steps", told(answer.pipeline)], ...Object.entries(answer.steps ?? {}), ["commit", answer.commit]];
+  const about = [["fusion", answer.fusion], ["weights", answer.weights], ["steps", answer.pipeline], ...Object.entries(answer.steps ?? {}), ["commit", answer.commit]];
   const stages = Object.entries(answer.milliseconds ?? {});
   const most = Math.max(...stages.map(([, ms]) => ms), 0.001);
   return [
-    el("dl", { class: "facts" }, ...about.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, told(value))])),
+    el("dl", { class: "facts" }, ...about.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, told(value, short))])),
     el("h2", { class: "small" }, "Milliseconds"),
     el("ul", { class: "stages" }, ...stages.map(([name, ms]) => el("li", {}, el("span", { class: "word" }, name), el("span", { class: "weight", "--share": String(ms / most) }), el("span", { class: "figure" }, number(ms, 1))))),
     el("p", { class: "hint" }, `${number(answer.took, 1)} in the server, ${number(pageTook, 0)} from the key to the hits.`),

@@ -313,6 +313,18 @@ def test_a_token_is_asked_for_once_and_kept_for_the_tab(open_page, retriever):
         assert page.evaluate("[sessionStorage.length, Object.keys(localStorage)]") == [1, ["plait-theme"]]
 
 
+def test_a_token_that_no_header_can_hold_is_asked_for_again(open_page, retriever):
+    with serving(retriever, token="open sesame") as server:
+        page = open_page("?q=honey", url=server.url, ready=False)
+        page.wait_for_selector("#token-dialog[open]")
+        page.fill("#token", "сезам")
+        page.press("#token", "Enter")
+        assert page.inner_text("#token-said") == "A token has letters, digits and signs of ASCII alone."
+        page.fill("#token", "open sesame")
+        page.press("#token", "Enter")
+        page.wait_for_selector("#hits article")
+
+
 def test_a_token_that_is_not_given_is_told(open_page, retriever):
     with serving(retriever, token="open sesame") as server:
         page = open_page(url=server.url, ready=False)

@@ -72,6 +72,20 @@ def test_a_snippet_holds_the_weightiest_terms_and_ends_between_words(call):
     assert shown.split()[0] == "filler"
     assert call("text.js", "snippet", "short", [], 120) == {"from": 0, "to": 5}
     assert call("text.js", "snippet", "x" * 500, [], 120) == {"from": 0, "to": 120}
+    # Whole characters:
+    assert call("text.js", "snippet", "x" * 119 + "\U0001f600" * 9, [], 120) == {"from": 0, "to": 119}
+
+
+def test_a_word_that_many_pieces_fit_is_not_tried_in_every_way(call):
+    pieces = [match(piece, "learned") for piece in ("a", "##a", "##aa", "##aaa")]
+    assert call("text.js", "places", "a" * 60 + "b " + "a" * 5000, pieces) == []
+    (found,) = call("text.js", "places", "a" * 60, pieces)
+    assert (found["from"], found["to"]) == (0, 60)
+
+
+def test_metadata_is_told_as_it_is(call):
+    value = {"price": 1999.99, "place": [52.520008, 13.404954], "none": None}
+    assert call("view.js", "told", value) == "price: 1999.99; place: 52.520008, 13.404954; none: –"
 
 
 ORDER = """async ([answer, weights]) => {
@@ -93,6 +107,12 @@ def test_order_by_other_weights_with_ties_by_id_descending(origin):
     sums = {**answer, "hits": [{**one, "score": 4 * one["score"]} for one in hits]}
     assert origin.evaluate(ORDER, [sums, weights]) == [["c", 4], ["b", 4], ["a", 1]]
     assert origin.evaluate(ORDER, [{**answer, "hits": [{**hits[0], "score": 0.016}]}, weights]) is None
+
+
+def test_ties_go_by_code_points_as_python_sorts(origin):
+    names = ["\uff71", "\U0001f600", "\U0001f600a", "a", "ab", "é"]
+    answer = {"weights": {"dense": 1}, "hits": [hit(name, 1, dense=1) for name in names]}
+    assert [id for id, _ in origin.evaluate(ORDER, [answer, {"dense": 1}])] == sorted(names, reverse=True)
 
 
 def test_shares_of_what_counts_against_a_hit_are_none(call):

@@ -7,6 +7,7 @@ import json
 import pytest
 from plait.apps.server import schemas
 from plait.apps.server.checking import check
+from plait.apps.server.metrics import Metrics
 from plait.apps.server.openapi import document
 from plait.apps.server.routes import ROWS
 from plait.retriever import STEPS, QueryError, Retriever
@@ -351,6 +352,10 @@ def test_what_prometheus_reads(client):
     assert "plait_documents 3" in lines
     assert "plait_searches_inside 0" in lines
     assert any(line.startswith('plait_search_stage_seconds_total{stage="encode"} ') for line in lines)
+
+
+def test_large_counts_keep_their_digits():
+    assert Metrics().text({"plait_documents": ("Documents.", 12_345_678)}).endswith("\nplait_documents 12345678\n")
 
 
 def test_every_answer_is_guarded(client):
