@@ -1,9 +1,11 @@
 """plait as a LangChain retriever: `pip install "plait[langchain]"`.
 
-from plait.apps.langchain import PlaitRetriever
+    from plait.apps.langchain import PlaitRetriever
 
-retriever = PlaitRetriever(index=Retriever.open("my.index"), k=5, search={"filter": "year >= 2020"})
-retriever.invoke("solar power")
+    retriever = PlaitRetriever(index=Retriever.open("my.index"), k=5, search={"filter": "year >= 2020"})
+    retriever.invoke("solar power")
+
+What it needs of LangChain is `langchain-core`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """plait as a LlamaIndex retriever: `pip install "plait[llamaindex]"`.
 
-from plait.apps.llamaindex import PlaitRetriever
+    from plait.apps.llamaindex import PlaitRetriever
 
-retriever = PlaitRetriever(Retriever.open("my.index"), k=5, filter="year >= 2020")
-RetrieverQueryEngine.from_args(retriever, llm=llm).query("solar power")
+    retriever = PlaitRetriever(Retriever.open("my.index"), k=5, filter="year >= 2020")
+    RetrieverQueryEngine.from_args(retriever, llm=llm).query("solar power")
+
+What it needs of LlamaIndex is `llama-index-core`.
 """
 
 from __future__ import annotations

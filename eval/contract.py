@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-Run = Mapping[str, Mapping[str, float]]  # query id -> document id -> score; `plait.index.ranking.ranked` orders it
-Qrels = Mapping[str, Mapping[str, int]]  # query id -> document id -> relevance
+#: query id -> document id -> score; `plait.index.ranked` orders it
+Run = Mapping[str, Mapping[str, float]]
+#: query id -> document id -> relevance
+Qrels = Mapping[str, Mapping[str, int]]
 
 
 class EvalError(ValueError):

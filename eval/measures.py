@@ -21,6 +21,7 @@ MEASURES: dict[str, str] = {
     "AP@100": "precision over the whole ranking",
     "R@100": "how much a reranker could still find",
 }
+#: What is measured unless said otherwise.
 DEFAULT_MEASURES = tuple(MEASURES)
 EXAMPLES = "nDCG@10, R@100, RR@10, AP@100, P@5, Success@1, AP(rel=2), Judged@10"
 

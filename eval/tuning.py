@@ -131,9 +131,9 @@ def tune(
 ) -> Tuned:
     """Returns the weights of a convex fusion that judged queries choose, and what they are worth on others.
 
-    The choice maximises mean - 0.1 * sqrt(30 / queries) * |weights - prior|^2. With fewer than 100 queries the mean is
-    that of the measure without its cutoff, which is less a matter of luck. One strand alone is taken where it is better
-    by a standard error than weights chosen by other queries.
+    The choice maximises `mean - 0.1 * sqrt(30 / queries) * |weights - prior|^2`. With fewer than 100 queries the mean
+    is that of the measure without its cutoff, which is less a matter of luck. One strand alone is taken where it is
+    better by a standard error than weights chosen by other queries.
 
     Args:
         judged: the queries, searched.

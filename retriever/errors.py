@@ -18,5 +18,5 @@ class MismatchError(StoreError):
     """The encoders at hand are not the ones that built the index."""
 
 
-# `except PlaitError:` catches whatever is a user's mistake or a broken file, and nothing that is a bug.
+#: `except PlaitError:` catches whatever is a user's mistake or a broken file, and nothing that is a bug.
 PlaitError = (EncoderError, StoreError, IngestError, QueryError, FilterError)

@@ -90,6 +90,7 @@ class Combination:
 _ALIKE = dict.fromkeys(ALL_STRANDS, 1.0)
 # Settled with the collections of `benchmarks/fusion.py` in sight; that page judges halves by each other.
 _CHOSEN = with_neighbours({"lexical": 0.135, "learned": 0.07, "dense": 0.795})
+#: The fusions by name: how the scores of several strands become one. docs/ranking.md describes each.
 FUSIONS: dict[str, Combination] = {
     "convex": Combination(convex, _CHOSEN, normalise="norm"),
     "rrf": Combination(rrf, _ALIKE, normalise="rank", ranks=True),
