@@ -237,7 +237,8 @@ def row_scales(table: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _positive(scales: NDArray[Any]) -> NDArray[np.float32]:
-    return np.where(scales > 0, scales, 1).astype(np.float32)
+    """Returns the scales; 1 where there is none, or one so small that dividing by it says nothing."""
+    return np.where(scales >= np.finfo(np.float32).tiny, scales, 1).astype(np.float32)
 
 
 def saturation_free(weight: NDArray[np.float32]) -> NDArray[np.float32]:

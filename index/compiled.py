@@ -18,6 +18,7 @@ LARGE = 2_000_000  # postings that numpy inverts sooner than the compiler can be
 
 _loaded: Any = None
 _dense: Any = None
+_no_room = False  # on the disk, for what the compiler keeps
 _scratch = threading.local()
 
 
@@ -32,23 +33,33 @@ def dense_kernels() -> Any:
 
 
 def load_kernels() -> None:
-    """Loads the compiled kernels and runs each once, so that nobody waits for the compiler later."""
-    global _loaded, _dense
-    if _loaded is not None:
+    """Loads the compiled kernels and runs each once, so that nobody waits for the compiler later.
+
+    Where the disk is too full to keep what is compiled, searches go on without: numpy gives the same.
+    """
+    global _loaded, _dense, _no_room
+    if _loaded is not None or _no_room:
         return
     try:
-        from . import dense_kernels
-        from . import kernels as found
+        found, dense = _imported()
+        _warm(found)
+    except OSError:
+        _no_room = True
+    else:
+        _loaded, _dense = found, dense if _adds_as_numpy(dense) else None
+
+
+def _imported() -> tuple[Any, Any]:
+    try:
+        from . import dense_kernels, kernels
     except RuntimeError:  # numba may write its cache neither beside the package nor in a home folder
         from numba.core import config
 
         folder = tempfile.mkdtemp(prefix="plait-kernels-")
         setattr(config, "CACHE_DIR", folder)  # noqa: B010  # numba's settings are made at run time
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        from . import dense_kernels
-        from . import kernels as found
-    _warm(found)
-    _loaded, _dense = found, dense_kernels if _adds_as_numpy(dense_kernels) else None
+        from . import dense_kernels, kernels
+    return kernels, dense_kernels
 
 
 def kernels_loaded() -> bool:

@@ -322,8 +322,8 @@ def ids_and_states(connection: sqlite3.Connection) -> Iterator[tuple[str, bool]]
 def _whole(values: Sequence[Any], expected: bytes) -> Row | None:
     """Returns a stored document, or None where it is not what its digest says."""
     try:
-        row = Row(*values)
-        row = row._replace(metadata=json.loads(row.metadata))  # type: ignore[arg-type]  # stored as text
+        position, id, title, text, metadata, parent, start = values
+        row = Row(position, id, title, text, json.loads(metadata), parent, start)
         return row if isinstance(row.metadata, dict) and digest(row) == expected else None
     except (TypeError, ValueError):
         return None

@@ -17,7 +17,7 @@ from .hits import Hit
 from .passages import word_spans
 from .texts import sentence_spans
 
-GAP = 4  # characters between passages that follow each other: white space, which no passage holds
+GAP = 2  # characters between passages that follow each other: white space; three may hide a word of one letter
 SHINGLE = 3  # words
 
 Count = Callable[[str], int]

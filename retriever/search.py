@@ -214,8 +214,7 @@ def _hits(found: Ranked, settings: Options) -> list[Hit]:
     hits = []
     for i, (row, fused, (scores, values, ranks)) in enumerate(zip(rows, found.fused.tolist(), views, strict=True)):
         strands = {
-            name: StrandScore(score=scores[c], normalised=values[c], rank=ranks[c] or None, weight=weights[c])
-            for c, name in enumerate(names)
+            name: StrandScore(scores[c], values[c], ranks[c] or None, weights[c]) for c, name in enumerate(names)
         }
         rest = {name: getattr(row, name) for name in ("id", "title", "text", "metadata", "parent", "start")}
         hits.append(Hit(rank=i + 1, score=fused, strands=strands, matches=matches[i], probability=sure[i], **rest))
@@ -225,12 +224,10 @@ def _hits(found: Ranked, settings: Options) -> list[Hit]:
 def _matches(found: Ranked) -> list[tuple[Match, ...]]:
     search, queries = found.ranking.search, found.ranking.queries
     tables = [
-        strand.matches(search.snapshot, query, found.positions)
+        (strand.name, strand.matches(search.snapshot, query, found.positions))
         for strand, query in zip(search.strands, queries, strict=True)
     ]
     return [
-        tuple(
-            Match(strand.name, *pair) for strand, table in zip(search.strands, tables, strict=True) for pair in table[i]
-        )
+        tuple([Match(name, term, value) for name, table in tables for term, value in table[i]])
         for i in range(found.rows.size)
     ]

@@ -8,8 +8,23 @@ from hypothesis import HealthCheck, settings
 from plait.encoders.contract import Identity
 from scipy.sparse import csr_matrix
 
+from . import suites
+
 settings.register_profile("plait", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("plait")
+
+
+def pytest_configure(config):
+    """Tells of packages that the chosen tests need and that are missing."""
+    if missing := suites.missing(config.option.markexpr):
+        raise pytest.UsageError(
+            f"the tests marked torch need {' and '.join(missing)}: scripts/test --torch installs it"
+        )
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves out files in which every test needs torch, where none of them would be run."""
+    return suites.leaves_out(collection_path, config.option.markexpr) or None
 
 
 class LetterDense:

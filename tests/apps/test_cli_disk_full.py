@@ -8,10 +8,9 @@ import json
 import shutil
 
 import pytest
-from plait.apps.cli import app
 
 from ..small_disk import SmallDisk, leave, make_room
-from .conftest import jsonl
+from .conftest import COMMANDS, jsonl
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def run(*args):
     """Calls the command line; returns (exit code, stdout, stderr)."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         try:
-            app([str(arg) for arg in args], prog_name="plait")
+            COMMANDS([str(arg) for arg in args], prog_name="plait")
         except SystemExit as stop:
             return stop.code, out.getvalue(), err.getvalue()
     raise AssertionError("a command ends by an exit")

@@ -6,15 +6,12 @@ import re
 import shlex
 
 import pytest
-import typer
-from plait.apps.cli import app
 from plait.apps.models_command import commands, page
 from plait.encoders.catalogue import entries, find
 
 from ..tree import ROOT
+from .conftest import COMMANDS
 from .test_cli_errors import error
-
-COMMANDS = typer.main.get_command(app)
 
 
 @pytest.fixture(autouse=True)

@@ -91,7 +91,7 @@ def _called(words: list[str]) -> tuple[int, str]:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            app(words, prog_name="plait")
+            COMMANDS(words, prog_name="plait")
         except SystemExit as stop:
             return int(stop.code or 0), said.getvalue()
     return 0, said.getvalue()
