@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .app import application
 from .engine import Engine
+from .routes import COMPLETE
 from .settings import Settings
 
 
@@ -137,6 +138,7 @@ def _protocol(settings: Settings) -> type[HttpToolsProtocol]:
 
         def on_message_complete(self) -> None:
             self._loose = 0
+            self.scope[COMPLETE] = True  # type: ignore[typeddict-unknown-key]
             super().on_message_complete()
 
         def pause_writing(self) -> None:
