@@ -51,7 +51,7 @@ def serve_command(
     Only this machine reaches it unless --host says otherwise; clients write with the token alone. SIGTERM and Ctrl-C
     end it when what runs is answered and what was accepted is written.
     """
-    for module in ("uvicorn", "starlette"):
+    for module in ("uvicorn", "starlette", "httptools", "orjson"):
         require(module, "serving", "serve")
     from ..encoders.onnx_runtime import available_cores
     from .server.settings import Settings, checked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from typing import Any
 
 import orjson
@@ -20,7 +21,13 @@ def to_bytes(value: Any) -> bytes:
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
-    """Returns what a search found, and how."""
+    """Returns what a search found, and how.
+
+    Raises:
+        ValueError: a score is no number, which JSON does not know; orjson would write null.
+    """
+    if not all(math.isfinite(hit.score) for hit in answer):
+        raise ValueError("a score is no number")
     return {
         "query": answer.query,
         "hits": [_hit(hit) for hit in answer],

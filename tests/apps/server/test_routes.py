@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from plait.apps.server import schemas
+from plait.apps.server.answers import answer_json, to_bytes
 from plait.apps.server.checking import check
 from plait.apps.server.metrics import Metrics
 from plait.apps.server.openapi import document
 from plait.apps.server.routes import ROWS
-from plait.retriever import STEPS, QueryError, Retriever
+from plait.retriever import STEPS, Answer, Hit, QueryError, Retriever
 from plait.retriever.specs import options_of
 
 from .conftest import DOCUMENTS, SHOWN, error
@@ -388,3 +390,18 @@ def test_query_errors_are_those_of_the_python_api(client, folder):
         retriever.search("x", fusion="magic")
     _, message = error(client()("POST", "/api/search", json={"query": "x", "fusion": "magic"}), 422)
     assert message == str(raised.value)
+
+
+def test_what_json_cannot_hold_is_no_answer_and_what_orjson_cannot_is_one():
+    nowhere = Hit(rank=1, id="a", score=float("nan"), title="", text="", metadata={}, parent=None, start=0, strands={})
+    with pytest.raises(ValueError, match="a score is no number"):
+        answer_json(Answer([nowhere]))
+    assert to_bytes({"big": 2**70, "half": "\ud800"}) == b'{"big":1180591620717411303424,"half":"?"}'
+
+
+@pytest.mark.parametrize("module", ["starlette", "uvicorn", "httptools", "orjson"])
+def test_a_package_that_is_missing_is_named(module, plait, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    said = plait("serve", folder, "--port", 0, code=1)
+    assert said.err.startswith(f"error: serving needs the package {module} ")
+    assert 'pip install "plait[serve]"' in said.err.replace("\n", " ")
