@@ -99,6 +99,7 @@ def _warm(found: Any) -> None:
     found.search(*postings, terms, weights, 1, every, 1.0, floors[0], sums_of())
     found.search_many(*postings, np.array([0, 1]), terms, weights, 1, every, 1.0, floors, sums_of())
     found.lookup(*postings, terms, np.zeros(1, np.int64))
+    found.sums(*postings, terms, weights, np.zeros(1, np.int64))
 
 
 def _adds_as_numpy(found: Any) -> bool:

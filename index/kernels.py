@@ -459,7 +459,36 @@ def lookup(
     p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, peaks, id_rank,
     p_shape, terms, documents,
 ):  # fmt: skip
-    """Returns impacts uint8 (len(documents), len(terms)); see `reference.lookup`. Documents are ascending here.
+    """Returns impacts uint8 (len(documents), len(terms)); see `reference.lookup`. Documents are ascending here."""
+    return _looked_up(
+        p_terms, p_cells, row_start, cell_window, cell_start, offsets, impacts, rows, id_rank, p_shape, terms,
+        documents,
+    ).T  # fmt: skip
+
+
+@njit(nogil=True, cache=True)
+def sums(
+    p_terms, frequency, p_cells, row_start, cell_window, cell_start, cell_max, offsets, impacts, rows, peaks, id_rank,
+    p_shape, terms, weights, documents,
+):  # fmt: skip
+    """Returns the sums int64 (len(documents),) of weight x impact; documents are ascending here."""
+    found = np.zeros(documents.size, np.int64)
+    held = _looked_up(
+        p_terms, p_cells, row_start, cell_window, cell_start, offsets, impacts, rows, id_rank, p_shape, terms,
+        documents,
+    )  # fmt: skip
+    for t in range(terms.size):
+        weight = np.int64(weights[t])
+        for d in range(documents.size):
+            found[d] += weight * held[t, d]
+    return found
+
+
+@njit(nogil=True, cache=True)
+def _looked_up(
+    p_terms, p_cells, row_start, cell_window, cell_start, offsets, impacts, rows, id_rank, p_shape, terms, documents
+):
+    """Returns impacts uint8 (len(terms), len(documents)), of ascending documents.
 
     Sorted, the documents and a cell's postings are gone through together; a search of each document in each cell would
     take several times as long, most of it in branches that the processor cannot foresee.
@@ -489,4 +518,4 @@ def lookup(
                         if near[d] - w * window < values.size:
                             into[d] = values[near[d] - w * window]
             held += end == start
-    return found.T
+    return found

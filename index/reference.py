@@ -65,6 +65,13 @@ def lookup(p: Postings, terms: NDArray[np.uint32], documents: NDArray[np.int64])
     return found
 
 
+def sums(
+    p: Postings, terms: NDArray[np.uint32], weights: NDArray[np.uint32], documents: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Returns the sums int64 (len(documents),) of weight x impact of these terms in these documents."""
+    return lookup(p, terms, documents) @ weights.astype(np.int64)
+
+
 def _postings(p: Postings, row: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
     """Yields a term's (documents int64, ascending, impacts uint8), cell by cell."""
     (window, stride), held = p.shape.tolist(), int(p.row_start[row])

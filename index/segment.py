@@ -214,7 +214,7 @@ class Segment:
         self, terms: NDArray[np.uint32], weights: NDArray[np.uint32], k: int, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """Returns the k best (sums, documents) among some rows; see `reference.search`."""
-        sums = (self.lookup(terms, rows) @ weights.astype(np.int64)).astype(np.uint32)
+        sums = self.sums(terms, weights, rows).astype(np.uint32)
         best = np.lexsort((self.postings.id_rank[rows], sums))[::-1][:k]
         best = best[sums[best] > 0]
         return sums[best], rows[best]
@@ -228,6 +228,19 @@ class Segment:
         order = np.argsort(documents, kind="stable")
         found = np.empty((documents.size, terms.size), np.uint8)
         found[order] = compiled.lookup(*self.postings, terms, documents[order])
+        return found
+
+    def sums(
+        self, terms: NDArray[np.uint32], weights: NDArray[np.uint32], documents: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Returns the sums of weight x impact of terms in documents; see `reference.sums`."""
+        if (compiled := kernels()) is None:
+            return reference.sums(self.postings, terms, weights, documents)
+        if documents.size < 2 or (documents[1:] >= documents[:-1]).all():
+            return compiled.sums(*self.postings, terms, weights, documents)
+        order = np.argsort(documents, kind="stable")
+        found = np.empty(documents.size, np.int64)
+        found[order] = compiled.sums(*self.postings, terms, weights, documents[order])
         return found
 
     def literal_counts(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:

@@ -262,18 +262,26 @@ class Snapshot:
     ) -> NDArray[np.float64]:
         """Returns the scores of given documents: the very numbers that `sparse_search` would give them."""
         whole, unit = self._whole(strand, weights)
-        return self.sparse_impacts(terms, positions) @ whole.astype(np.float64) * unit
+        sums = np.zeros(positions.size, np.int64)
+        for segment, inside, rows in self._by_segment(positions):
+            sums[inside] = segment.sums(terms, whole, rows)
+        return sums * unit
 
     def contributions(
         self,
-        strand: SparseStrand,
-        terms: NDArray[np.uint32],
-        weights: NDArray[np.float32],
+        queries: Sequence[tuple[SparseStrand, NDArray[np.uint32], NDArray[np.float32]]],
         positions: NDArray[np.int64],
-    ) -> NDArray[np.float64]:
-        """Returns what each term adds to each document's score, float64 (positions, terms)."""
-        whole, unit = self._whole(strand, weights)
-        return self.sparse_impacts(terms, positions) * (whole * unit)
+    ) -> list[NDArray[np.float64]]:
+        """Returns what each term adds to each document's score, float64 (positions, terms), of several strands at once.
+
+        Args:
+            queries: of each strand its name, terms and weights.
+            positions: int64, of the documents.
+        """
+        steps = [np.multiply(*self._whole(strand, weights)) for strand, _, weights in queries]
+        impacts = self.sparse_impacts(np.concatenate([terms for _, terms, _ in queries]), positions)
+        parts = np.split(impacts, np.cumsum([step.size for step in steps])[:-1], axis=1)
+        return [part * step for part, step in zip(parts, steps, strict=True)]
 
     # The dense strand
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from .proof import Proof
 
 
-@dataclass(frozen=True, slots=True)
-class StrandScore:
+class StrandScore(NamedTuple):
     """What one strand says of one hit.
 
     Attributes:
@@ -27,8 +27,7 @@ class StrandScore:
     weight: float
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A query term that a hit holds, and what it adds to its strand's score."""
 
     strand: str
@@ -66,7 +65,10 @@ class Hit:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the hit as plain JSON values."""
-        return asdict(self)
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        strands = {name: view._asdict() for name, view in self.strands.items()}
+        matches = [match._asdict() for match in self.matches]
+        return {**plain, "metadata": deepcopy(dict(self.metadata)), "strands": strands, "matches": matches}
 
 
 class Answer(list[Hit]):

@@ -18,7 +18,7 @@ from .hits import Answer, Hit, Match, StrandScore
 from .pipeline import NONE, Pipeline, pipeline
 from .proof import Proof, prove
 from .ranking import Ranking, Search
-from .strands import Strand
+from .strands import Strand, matches
 
 DEPTH = 200
 AT_ONCE = 256  # queries of a batch whose candidates are held at the same time
@@ -197,7 +197,7 @@ def _answer(found: Ranked, settings: Options) -> Answer:
 
 def _hits(found: Ranked, settings: Options) -> list[Hit]:
     ranking = found.ranking
-    matches = _matches(found) if settings.explain else [()] * found.rows.size
+    shared = _matches(found) if settings.explain else [()] * found.rows.size
     sure = [None] * found.rows.size
     if settings.calibration is not None:
         sure = settings.calibration(found.fused).tolist()
@@ -217,16 +217,14 @@ def _hits(found: Ranked, settings: Options) -> list[Hit]:
             name: StrandScore(scores[c], values[c], ranks[c] or None, weights[c]) for c, name in enumerate(names)
         }
         rest = {name: getattr(row, name) for name in ("id", "title", "text", "metadata", "parent", "start")}
-        hits.append(Hit(rank=i + 1, score=fused, strands=strands, matches=matches[i], probability=sure[i], **rest))
+        hits.append(Hit(rank=i + 1, score=fused, strands=strands, matches=shared[i], probability=sure[i], **rest))
     return hits
 
 
 def _matches(found: Ranked) -> list[tuple[Match, ...]]:
-    search, queries = found.ranking.search, found.ranking.queries
-    tables = [
-        (strand.name, strand.matches(search.snapshot, query, found.positions))
-        for strand, query in zip(search.strands, queries, strict=True)
-    ]
+    search, names = found.ranking.search, found.ranking.names
+    asked = list(zip(search.strands, found.ranking.queries, strict=True))
+    tables = list(zip(names, matches(search.snapshot, asked, found.positions), strict=True))
     return [
         tuple([Match(name, term, value) for name, table in tables for term, value in table[i]])
         for i in range(found.rows.size)

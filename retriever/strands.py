@@ -175,10 +175,8 @@ class Sparse:
         self, snapshot: Snapshot, query: SparseQuery, positions: NDArray[np.int64]
     ) -> list[list[tuple[str, float]]]:
         """Returns the shared terms, largest contribution first."""
-        table = snapshot.contributions(self.name, query.terms, query.weights, positions).tolist()
-        names = [query.names[t] for t in query.terms.tolist()]
-        ordered = (sorted([(-v, n) for n, v in zip(names, row, strict=True) if v > 0]) for row in table)
-        return [[(n, -v) for v, n in row] for row in ordered]
+        (found,) = matches(snapshot, [(self, query)], positions)
+        return found
 
 
 @dataclass
@@ -257,3 +255,20 @@ def parse_strands(given: str | Sequence[str], available: Sequence[str] = ALL_STR
             how = f"; name a Lucene index for it: --{name} PATH" if name in NEIGHBOURS else ""
             raise QueryError(f"this index was made without the strand {name!r}; it has: {', '.join(available)}{how}")
     return tuple(strand for strand in ALL_STRANDS if strand in names)
+
+
+def matches(
+    snapshot: Snapshot, asked: Sequence[tuple[Strand, Any]], positions: NDArray[np.int64]
+) -> list[list[list[tuple[str, float]]]]:
+    """Returns what `Strand.matches` gives for several strands and their queries; sparse ones are looked up at once."""
+    ours = [(strand.name, query.terms, query.weights) for strand, query in asked if isinstance(strand, Sparse)]
+    tables = iter(snapshot.contributions(ours, positions) if ours else ())
+    found = []
+    for strand, query in asked:
+        if not isinstance(strand, Sparse):
+            found.append(strand.matches(snapshot, query, positions))
+            continue
+        names = [query.names[term] for term in query.terms.tolist()]
+        ordered = (sorted([(-v, n) for n, v in zip(names, row, strict=True) if v > 0]) for row in next(tables).tolist())
+        found.append([[(n, -v) for v, n in row] for row in ordered])
+    return found

@@ -100,6 +100,9 @@ def test_lookup_gives_what_was_stored(collection, query):
     np.testing.assert_array_equal(kernels.lookup(*postings, query[0], documents[::-1].copy()), stored[::-1])
     few = np.sort(np.random.default_rng(0).integers(postings.size, size=3)) if postings.size else documents
     np.testing.assert_array_equal(kernels.lookup(*postings, query[0], few), reference.lookup(postings, query[0], few))
+    sums = stored.astype(np.int64) @ query[1].astype(np.int64)
+    np.testing.assert_array_equal(reference.sums(postings, *query, documents), sums)
+    np.testing.assert_array_equal(kernels.sums(*postings, *query, documents[::-1].copy()), sums[::-1])
 
 
 @given(collections())
