@@ -14,7 +14,7 @@ from ..encoders.extras import require
 from ..retriever import Retriever
 from . import console
 from .options import IndexArgument, LuceneImpactOption, LuceneOption, MovedDense, MovedLearned
-from .searching import query_log
+from .searching import query_log, warm
 
 HOST = "127.0.0.1"  # there the SDK refuses other names of the host too
 
@@ -43,6 +43,7 @@ def mcp_command(
     models = {"dense": dense, "learned": learned, "lucene": lucene, "lucene_impact": lucene_impact}
     kept = query_log(log, many=False, as_json=False)
     with closing(Retriever.open(index, **models, log=kept)) as retriever:  # type: ignore[arg-type]
+        warm(retriever)
         server = make_server(retriever)
         if http is None:
             server.run()

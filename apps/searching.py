@@ -108,3 +108,12 @@ def check_options(
         raise QueryError("--run writes a TREC run and --json prints JSON; give one of the two")
     if queries is not None and explain and not as_json:
         raise QueryError("a TREC run holds no explanation; with --queries, --explain goes with --json")
+
+
+def warm(retriever: Retriever) -> None:
+    """Loads models and kernels, so that the first client does not wait for them; a missing model shows at once."""
+    from ..index.compiled import load_kernels
+
+    load_kernels()
+    if len(retriever):
+        retriever.run({"warm": "warm up"}, k=1)

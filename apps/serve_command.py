@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from ..encoders.extras import require
 from ..retriever import QueryLog, Retriever
 from . import console
 from .options import IndexArgument, LuceneImpactOption, LuceneOption, MovedDense, MovedLearned
+from .searching import warm
 
 
 def serve_command(
@@ -74,11 +76,11 @@ def _serve(index: Path, settings: Any, access_log: str | None, options: dict[str
     from .server.journal import Journal
     from .server.running import address, listening, run
 
-    journal = Journal(access_log)
-    with listening(settings) as bound:  # before the models are loaded: a port that is taken shows at once
+    # It listens before the models are loaded: a port that is taken shows at once.
+    with closing(Journal(access_log)) as journal, listening(settings) as bound:
         retriever = Retriever.open(index, **options)
         try:
-            _warm(retriever)
+            warm(retriever)
             engine = Engine(retriever, settings, journal)
             gc.collect()
             gc.freeze()  # what lives as long as the server is not looked through again in the midst of a search
@@ -88,12 +90,3 @@ def _serve(index: Path, settings: Any, access_log: str | None, options: dict[str
         reading = "" if settings.writable else "; it only reads: set PLAIT_TOKEN to let clients write"
         told = f"{index} is served at {address(bound)}{reading}"
         run(engine, bound, ready=lambda: console.note(told))
-
-
-def _warm(retriever: Retriever) -> None:
-    """Loads models and kernels, so that the first client does not wait for them; a missing model shows at once."""
-    from ..index.compiled import load_kernels
-
-    load_kernels()
-    if len(retriever):
-        retriever.run({"warm": "warm up"}, k=1)

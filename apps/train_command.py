@@ -19,7 +19,8 @@ def train_command(
         list[Path] | None, typer.Argument(help="Pairs (.jsonl), BEIR folders, or documents of any kind.")
     ] = None,
     base: Annotated[
-        str | None, typer.Option("--base", help="The model to start from: a Hugging Face folder or a hub name.")
+        str | None,
+        typer.Option("--base", help="The model to start from: a folder or a hub name. [default: the embedded one]"),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder to make, or to go on in.")] = None,
     settings: Annotated[
@@ -64,9 +65,7 @@ def train_command(
         training.list_recipes(as_json=as_json)
         return
     if recipe is None or not data or out is None:
-        raise QueryError(
-            "give a recipe, data and --out, as: plait train inference-free pairs.jsonl --base FOLDER --out DIR"
-        )
+        raise QueryError("give a recipe, data and --out, as: plait train inference-free pairs.jsonl --out DIR")
     options = {
         "held_out": held_out, "evaluate": evaluate, "evaluate_every": evaluate_every, "exclude": exclude,
         "limit": limit, "generate": generate, "checkpoint_every": checkpoint_every, "cache": cache, "device": device,

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ...retriever import StoreError
 
@@ -34,7 +34,8 @@ class Journal:
     def __init__(self, place: str | None = None, *, write: Callable[[str], Any] | None = None) -> None:
         self.requests = place is not None or write is not None
         self._lock = threading.Lock()
-        self._write = write or (_appending(Path(place)) if place not in (None, STDERR) else sys.stderr.write)
+        self._file = _appending(Path(place)) if place not in (None, STDERR) and write is None else None
+        self._write = write or (sys.stderr if self._file is None else self._file).write
 
     def request(self, **facts: Any) -> None:
         """Writes a line about a request, where requests are wanted."""
@@ -50,6 +51,12 @@ class Journal:
         """Writes a line about something that happened to the server."""
         self._line(event, facts)
 
+    def close(self) -> None:
+        """Closes the file, where there is one; lines that come later are not written."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+
     def _line(self, event: str, facts: dict[str, Any]) -> None:
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         line = json.dumps({"time": time, "event": event, **facts})  # control characters are escaped: no line is forged
@@ -60,8 +67,8 @@ class Journal:
                 return
 
 
-def _appending(path: Path) -> Callable[[str], Any]:
+def _appending(path: Path) -> TextIO:
     try:
-        return path.open("a", buffering=1, encoding="utf-8").write
+        return path.open("a", buffering=1, encoding="utf-8")
     except OSError as error:
         raise StoreError(f"{path}: no log can be written there: {error.strerror or error}") from None
