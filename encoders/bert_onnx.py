@@ -13,10 +13,18 @@ import numpy as np
 
 from .checkpoint import Checkpoint, Tensors
 from .graph import INPUT, MICROSOFT, Graph
-from .precision import ACTIVATED, PRECISIONS, SIGNED, Grid
+from .precision import ACTIVATED, PRECISIONS, SIGNED, Grid, Named, Weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+POSITIONS = "positions"
+ATTENTION = ("query", "key", "value")
+
+
+def attention_bias(layer: str) -> str:
+    """Returns what the three biases of a layer's attention are called, one after the other."""
+    return f"{layer}.attention.bias"
 
 
 class Trunk:
@@ -39,11 +47,15 @@ class Trunk:
 
     def constant(self, name: str) -> str:
         """Returns a tensor as it is."""
-        return self.graph.constant(self.tensors[name])
+        return self.graph.constant(self.tensors[name], name=name)
 
-    def weight(self, name: str) -> NDArray[np.float32]:
-        """Returns a weight as (inputs, outputs)."""
-        return np.ascontiguousarray(self.tensors[f"{name}.weight"].T)
+    def weights(self, *names: str) -> Weights:
+        """Returns weights as (inputs, outputs), by name."""
+        return {name: np.ascontiguousarray(self.tensors[f"{name}.weight"].T) for name in names}
+
+    def named(self, name: str) -> Named | None:
+        """Returns a tensor with its name; None where there is none."""
+        return (name, self.tensors[name]) if name in self.tensors else None
 
     def norm(self, x: str, name: str) -> str:
         """Returns rows after layer normalisation."""
@@ -60,12 +72,12 @@ class Trunk:
 
     def linear(self, x: str, name: str, grid: Grid = SIGNED) -> str:
         """Returns a product with its bias."""
-        (product,) = self.math.products(x, [self.weight(name)], grid)
+        (product,) = self.math.products(x, self.weights(name), grid)
         return self.graph.op("Add", product, self.constant(f"{name}.bias"))
 
     def activated(self, x: str, name: str, activation: str) -> str:
         """Returns a product with its bias through one of `HIDDEN`."""
-        (product,) = self.math.products(x, [self.weight(name)])
+        (product,) = self.math.products(x, self.weights(name))
         return HIDDEN[activation](self, product, self.constant(f"{name}.bias"))
 
     def embeddings(self) -> str:
@@ -74,7 +86,7 @@ class Trunk:
         words = self.math.rows(INPUT)
         self.shape = op("Shape", words)
         length = op("Gather", op("Shape", INPUT), graph.integers(1))
-        positions = op("Slice", graph.constant(self._positions()), graph.integers(0), length)
+        positions = op("Slice", graph.constant(self._positions(), name=POSITIONS), graph.integers(0), length)
         return self.flat(self.norm(op("Add", words, positions), "norm"))
 
     def _positions(self) -> NDArray[np.float32]:
@@ -91,9 +103,10 @@ class Trunk:
         return self.norm(add("Add", self.linear(widened, f"{name}.down", ACTIVATED), x), f"{name}.norm")
 
     def _attention(self, x: str, layer: str) -> str:
-        names = [f"{layer}.{part}" for part in ("query", "key", "value")]
-        parts = [self.states(part) for part in self.math.products(x, [self.weight(name) for name in names])]
-        bias = self.graph.constant(np.concatenate([self.tensors[f"{name}.bias"] for name in names]))
+        names = [f"{layer}.{part}" for part in ATTENTION]
+        parts = [self.states(part) for part in self.math.products(x, self.weights(*names))]
+        biases = np.concatenate([self.tensors[f"{name}.bias"] for name in names])
+        bias = self.graph.constant(biases, name=attention_bias(layer))
         heads = int(self.checkpoint.setting("heads"))
         return self.flat(self.graph.op("MultiHeadAttention", *parts, bias, domain=MICROSOFT, num_heads=heads))
 

@@ -124,6 +124,7 @@ def build(
         recipe=None if recipe is None else _recipe_facts(recipe, head, checkpoint),
         files={file: sha256(content) for file, content in files.items()},
         source=source_hashes(checkpoint.folder),
+        config=checkpoint.shape,
     )
     write_folder(Path(out), {**files, MANIFEST: manifest.to_text().encode("utf-8")})
     return manifest
@@ -201,8 +202,10 @@ def _joint(
         raise EncoderError(
             f"{checkpoint.folder}: the queries are {half.queries!r}, so idf.json has no use: remove it, or say 'idf'"
         )
-    pruned = f">{half.prune:g}" if half.prune else ""
-    formula = f"{half.pooling}+{activation}" + ("+own" if half.literal else "") + pruned
+    parts = [(half.prune, f">{half.prune:g}"), (half.expansion - 1, f"*{half.expansion:g}"),
+             (half.damping, f"/norm^{half.damping:g}")]  # fmt: skip
+    finish = "".join(part for differs, part in parts if differs)
+    formula = f"{half.pooling}+{activation}" + ("+own" if half.literal else "") + finish
     terms = {} if half.terms is None else {TERMS: npy(half.terms)}
     return Written(
         model,
@@ -216,6 +219,8 @@ def _joint(
             table is not None,
             half.queries,
             half.prune,
+            half.damping,
+            half.expansion,
         ),
         {**terms, **(_query_arrays(table) if table else {})},
     )

@@ -34,6 +34,7 @@ class Family:
         layers: our tensor -> its name, inside a layer.
         head: our tensor -> its name, in the masked-LM head.
         decoder_bias: the names the decoder's bias may have.
+        sizes: more keys of config.json without which the tensors do not fit.
     """
 
     prefix: str
@@ -43,6 +44,7 @@ class Family:
     layers: Mapping[str, str]
     head: Mapping[str, str]
     decoder_bias: tuple[str, ...]
+    sizes: tuple[str, ...]
 
 
 FAMILIES = {
@@ -77,6 +79,7 @@ FAMILIES = {
             "decoder": "cls.predictions.decoder",
         },
         decoder_bias=("cls.predictions.bias", "cls.predictions.decoder.bias"),
+        sizes=("intermediate_size", "type_vocab_size"),
     ),
     "distilbert": Family(
         prefix="distilbert.",
@@ -99,9 +102,11 @@ FAMILIES = {
         },
         head={"transform": "vocab_transform", "norm": "vocab_layer_norm", "decoder": "vocab_projector"},
         decoder_bias=("vocab_projector.bias",),
+        sizes=("hidden_dim", "sinusoidal_pos_embds"),
     ),
 }
 
+_SHAPE = ("model_type", "vocab_size", "max_position_embeddings", "layer_norm_eps")
 _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _GELU_NAMES = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 HIDDEN_ACTIVATIONS = {**_GELU_NAMES, "relu": "relu"}
@@ -149,6 +154,12 @@ class Checkpoint(ModelFiles):
     def tensors(self) -> Tensors:
         """The model's tensors as float32: "words", "0.query.weight", "head.decoder.bias" and so on."""
         return _named(self.raw, self.family, int(self.setting("layers")), self.folder)
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What config.json says of the model itself: what it is made of, not where it was or what it was trained on."""
+        keys = {*self.family.settings.values(), *self.family.sizes, *_SHAPE, JOINT_KEY}
+        return {key: value for key, value in sorted(self.config.items()) if key in keys}
 
     @property
     def has_head(self) -> bool:
@@ -206,9 +217,9 @@ def _missing_weights(folder: Path, name: str) -> str:
 def _named(plain: Mapping[str, Any], family: Family, layers: int, folder: Path) -> Tensors:
     import numpy as np
 
-    wanted = dict(_wanted(family, layers))
-    found = {ours: plain[theirs] for ours, theirs in wanted.items() if theirs in plain}
-    missing = [theirs for ours, theirs in wanted.items() if ours not in found and not ours.startswith("head.")]
+    names = dict(wanted(family, layers))
+    found = {ours: plain[theirs] for ours, theirs in names.items() if theirs in plain}
+    missing = [theirs for ours, theirs in names.items() if ours not in found and not ours.startswith("head.")]
     if missing:
         raise EncoderError(f"{folder}: the weights have no tensor {missing[0]!r} ({len(missing)} missing)")
     bias = [plain[name] for name in family.decoder_bias if name in plain]
@@ -225,7 +236,8 @@ def _plain(name: str, prefix: str) -> str:
     return re.sub("^" + re.escape(prefix), "", name)
 
 
-def _wanted(family: Family, layers: int) -> list[tuple[str, str]]:
+def wanted(family: Family, layers: int) -> list[tuple[str, str]]:
+    """Returns our name and the family's of each tensor of a trunk and of a masked-LM head."""
     trunk = [(f"{ours}.weight", f"{theirs}.weight") for ours, theirs in family.trunk.items()]
     pairs: list[tuple[str, str]] = []
     for number in range(layers):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .contract import EncoderError
 from .extras import require
 from .manifest import FORMAT, JOINT, MANIFEST, ModelFolder, is_built, open_folder, sha256
+from .model_files import read_json
 
 if TYPE_CHECKING:
     from .families.reading import Source
@@ -98,6 +99,29 @@ def built_folder(folder: Path, head: str, precision: str) -> Path:
         built = Path(scratch) / "model"
         build(folder, built, head=head, precision=precision)
         _move(built, target)
+    return target
+
+
+def unbuilt_folder(folder: Path) -> Path:
+    """Returns a checkpoint of a model that `build` wrote, from the cache or made into it; see `plait.encoders.unbuild`.
+
+    Raises:
+        EncoderError: the model is damaged, or none that a checkpoint can be made of.
+    """
+    from .unbuild import unbuild
+
+    model = open_folder(folder, str(read_json(folder / MANIFEST).get("head")))
+    key = sha256(f"{FORMAT} {model.manifest.to_text()}".encode())[:24]
+    target = cache_folder() / "bases" / key / (Path(model.manifest.name).name or "model")
+    if not (target / "config.json").is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=target.parent) as scratch:
+            made = unbuild(model, Path(scratch) / "base")
+            try:
+                made.rename(target)
+            except OSError:
+                if not (target / "config.json").is_file():  # else another process was first, with the same bytes
+                    raise
     return target
 
 

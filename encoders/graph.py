@@ -36,9 +36,9 @@ class Graph:
         self._wishes: list[str] = []
         self._made = {"nodes": 0, "constants": 0}
 
-    def constant(self, array: Any, dtype: Any = np.float32) -> str:
-        """Returns the name of a new constant."""
-        name = f"constant_{self._number('constants')}"
+    def constant(self, array: Any, dtype: Any = np.float32, name: str = "") -> str:
+        """Returns the name of a new constant: the one given, which nothing else may have, or a number."""
+        name = name or f"constant_{self._number('constants')}"
         values = np.ascontiguousarray(array, dtype=dtype).reshape(np.shape(array))
         self.constants.append(self.onnx.numpy_helper.from_array(values, name))
         return name

@@ -103,7 +103,7 @@ def learned_graph(checkpoint: Checkpoint, *, precision: str, activation: str) ->
     decoder = tensors["head.decoder.weight"]
     tied = np.array_equal(decoder, tensors["words.weight"])
     hidden = graph.op("Transpose", states, perm=[0, 2, 1])
-    largest = trunk.math.largest_logits(hidden, None if tied else decoder, len(decoder))
+    largest = trunk.math.largest_logits(hidden, None if tied else ("head.decoder.weight", decoder), len(decoder))
     logits = graph.op("Add", largest, trunk.constant("head.decoder.bias"))
     return graph.model({OUTPUT: (activate(graph, graph.op("Relu", logits)), len(decoder))})
 
@@ -159,14 +159,14 @@ def _hidden(trunk: Trunk, rows: str, half: SparseHalf) -> str:
 def _largest(trunk: Trunk, hidden: str, activate: Activation) -> str:
     """Returns the activated largest logit over a text's tokens of each row of the decoder, (batch, rows)."""
     graph, bias = trunk.graph, trunk.tensors["sparse.decoder.bias"]
-    largest = trunk.math.largest_logits(hidden, trunk.tensors.get("sparse.decoder.weight"), len(bias))
+    largest = trunk.math.largest_logits(hidden, trunk.named("sparse.decoder.weight"), len(bias))
     return activate(graph, graph.op("Relu", graph.op("Add", largest, trunk.constant("sparse.decoder.bias"))))
 
 
 def _summed(trunk: Trunk, hidden: str, activate: Activation) -> str:
     """Returns the sum over a text's tokens of the activated logits of each row of the decoder, (batch, rows)."""
-    bias = trunk.tensors["sparse.decoder.bias"]
-    return trunk.math.summed_logits(hidden, trunk.tensors.get("sparse.decoder.weight"), bias, activate)
+    bias = "sparse.decoder.bias", trunk.tensors["sparse.decoder.bias"]
+    return trunk.math.summed_logits(hidden, trunk.named("sparse.decoder.weight"), bias, activate)
 
 
 SPARSE_POOLINGS = {"max": _largest, "sum": _summed}
@@ -175,7 +175,7 @@ SPARSE_POOLINGS = {"max": _largest, "sum": _summed}
 def _literal(trunk: Trunk, rows: str) -> str:
     """Returns the weight of each token as a term of its own, (batch, length), never below 0."""
     graph, op = trunk.graph, trunk.graph.op
-    column = graph.constant(trunk.tensors["sparse.literal.weight"][:, None])
+    column = graph.constant(trunk.tensors["sparse.literal.weight"][:, None], name="sparse.literal.weight")
     scores = op("Reshape", op("MatMul", rows, column), op("Shape", INPUT))
     return op("Relu", op("Add", scores, op("Gather", trunk.constant("sparse.literal.bias"), INPUT)))
 

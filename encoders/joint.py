@@ -12,7 +12,7 @@ from .contract import QUERIES, STATIC, TRANSFORMER, EncoderError, Identity, no_t
 from .graph import DENSE, INPUT, OWN, WANT_DENSE, WANT_SPARSE, WEIGHTS
 from .manifest import TERMS, ModelFolder, checked_length
 from .onnx_runtime import TOKEN_BUDGET, OnnxModel, check_texts
-from .queries import StaticQueries, TokenQueries, csr, no_row
+from .queries import StaticQueries, TokenQueries, csr, damped, expanded, no_row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +86,7 @@ class OnnxJointEncoder:
         def work(positions: list[int], ids: Ids) -> None:
             found = self.model.run_for(wanted, ids)
             vectors[positions] = found[DENSE]
-            self._keep_rows(rows, positions, ids, found, self.facts.prune)
+            self._keep_rows(rows, positions, ids, found)
 
         self.model.each_batch(self._prompted(texts, "document"), work)
         return csr(rows, self.facts.dim), vectors
@@ -103,10 +103,10 @@ class OnnxJointEncoder:
 
     def encode_learned(self, texts: Sequence[str], side: str = "document") -> csr_matrix:
         """Returns the sparse vectors of texts that go through the model, float32 (len(texts), vocabulary)."""
-        rows, prune = self._rows(texts), self.facts.prune if side == "document" else 0.0
+        rows, document = self._rows(texts), side == "document"
 
         def work(positions: list[int], ids: Ids) -> None:
-            self._keep_rows(rows, positions, ids, self.model.run_for(self._learned_outputs, ids), prune)
+            self._keep_rows(rows, positions, ids, self.model.run_for(self._learned_outputs, ids), document=document)
 
         self.model.each_batch(self._prompted(texts, side), work)
         return csr(rows, self.facts.dim)
@@ -132,13 +132,24 @@ class OnnxJointEncoder:
         return np.empty((len(texts), self.folder.manifest.dim), dtype=np.float32)
 
     def _keep_rows(
-        self, rows: list[Row], positions: list[int], ids: Ids, found: dict[str, NDArray[np.float32]], prune: float
+        self,
+        rows: list[Row],
+        positions: list[int],
+        ids: Ids,
+        found: dict[str, NDArray[np.float32]],
+        *,
+        document: bool = True,
     ) -> None:
         weights = self._weights(ids, found)
         weights[:, self._specials] = 0
-        for position, row in zip(positions, weights, strict=True):
+        facts = self.facts
+        prune = facts.prune if document else 0.0
+        for position, own, row in zip(positions, ids, weights, strict=True):
             columns = np.flatnonzero(row > prune * row.max())
-            rows[position] = columns.astype(np.int32), row[columns]
+            values = row[columns]
+            if document:
+                values = damped(expanded(columns, values, own, facts.expansion), facts.damping)
+            rows[position] = columns.astype(np.int32), values
 
     def _weights(self, ids: Ids, found: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Returns expansion and own weights together, (batch, vocabulary)."""

@@ -16,6 +16,8 @@ The key "plait" may also say, where it is not the first of each:
     gelu      true, or false: z = LayerNorm(W h + b)
     pooling   "max", or "sum": a term weighs the sum over tokens of log(1 + relu(z_i . D_j + c_j))
     prune     0, or a share of a document's largest weight: terms that weigh no more are left out
+    expansion 1, or a factor: terms that are none of a document's own weigh so many times as much, after `prune`
+    damping   0, or a power: a document's weights are divided by their Euclidean norm to it, at last
     queries   "idf": presence, weighted by the index or by an idf.json; "binary": presence alone; "encoded": queries go
               through the sparse half as documents do
 
@@ -46,6 +48,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "pooling": ("max", "sum"),
     "queries": ("idf", "binary", "encoded"),
 }
+# Numbers that may be left out too: what is meant then, and what they stay below.
+NUMBERS = {"prune": (0, 1), "expansion": (1, 100), "damping": (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class SparseHalf:
         pooling: "max" or "sum".
         queries: "idf", "binary" or "encoded".
         prune: terms that weigh no more than this share of a document's largest weight are left out.
+        damping: a document's weights are divided by their Euclidean norm to this power.
+        expansion: terms that are none of a document's own weigh so many times as much.
     """
 
     branch_layers: int
@@ -75,6 +81,8 @@ class SparseHalf:
     pooling: str = "max"
     queries: str = "idf"
     prune: float = 0.0
+    damping: float = 0.0
+    expansion: float = 1.0
 
     @property
     def rows(self) -> int:
@@ -111,10 +119,8 @@ def read_sparse_half(checkpoint: Checkpoint) -> SparseHalf:
         found["sparse.literal.bias"] = tensors.get("sparse.literal.bias", tensors.vocabulary)
     terms = _terms(tensors, len(found["sparse.decoder.bias"]))
     options = {key: settings.get(key, allowed[0]) for key, allowed in OPTIONS.items()}
-    prune = float(settings.get("prune", 0))
-    return SparseHalf(
-        layers, settings["activation"], settings["max_length"], literal, found, terms, prune=prune, **options
-    )
+    options |= {key: float(settings.get(key, usual)) for key, (usual, _) in NUMBERS.items()}
+    return SparseHalf(layers, settings["activation"], settings["max_length"], literal, found, terms, **options)
 
 
 def read_query_table(checkpoint: Checkpoint) -> QueryTable | None:
@@ -160,9 +166,10 @@ def _check_options(where: Path, values: dict[str, Any]) -> None:
             raise EncoderError(
                 f"{where}: {JOINT_KEY} has {key} {given!r}, expected one of {', '.join(map(str, allowed))}"
             )
-    prune = values.get("prune", 0)
-    if isinstance(prune, bool) or not isinstance(prune, int | float) or not 0 <= prune < 1:
-        raise EncoderError(f"{where}: {JOINT_KEY} has prune {prune!r}, expected a number from 0 to below 1")
+    for key, (usual, end) in NUMBERS.items():
+        number = values.get(key, usual)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < end:
+            raise EncoderError(f"{where}: {JOINT_KEY} has {key} {number!r}, expected a number from 0 to below {end}")
     if values.get("pooling") == "sum" and values["activation"] != "log1p":
         raise EncoderError(f"{where}: {JOINT_KEY} has activation {values['activation']!r}; pooling 'sum' is of 'log1p'")
 

@@ -39,6 +39,8 @@ class JointFacts:
         static: whether there is a static query table.
         queries: "idf", "binary" or "encoded", see `joint_checkpoint`; not written where it is "idf".
         prune: terms that weigh no more than this share of a document's largest are left out; not written where it is 0.
+        damping: a document's weights are divided by their Euclidean norm to this power; not written where it is 0.
+        expansion: terms that are none of a document's own weigh so many times as much; not written where it is 1.
     """
 
     activation: str
@@ -47,6 +49,8 @@ class JointFacts:
     static: bool
     queries: str = "idf"
     prune: float = 0.0
+    damping: float = 0.0
+    expansion: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Manifest:
         source: file name -> SHA-256 of what the model was built from.
         joint: the sparse half of a joint model; None for others, and then not written.
         recipe: how outputs become vectors, of a model of `plait.encoders.families`; None for others, likewise.
+        config: what the checkpoint's config.json said of the model itself, so that it can be made a checkpoint again
+            (`unbuild`); None of models that others exported or an older plait built, likewise.
         format: version of this file.
     """
 
@@ -85,6 +91,7 @@ class Manifest:
     idf: dict[str, float] = field(default_factory=dict)
     joint: JointFacts | None = None
     recipe: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
     format: int = FORMAT
 
     @classmethod
@@ -96,7 +103,7 @@ class Manifest:
     def to_text(self) -> str:
         """Returns the text of plait.json."""
         values = {key: value for key, value in asdict(self).items() if value is not None}
-        usual = {"queries": "idf", "prune": 0.0}
+        usual = {"queries": "idf", "prune": 0.0, "damping": 0.0, "expansion": 1.0}
         for key in [key for key, value in usual.items() if self.joint is not None and values["joint"][key] == value]:
             del values["joint"][key]
         return json.dumps(values, indent=1, sort_keys=True) + "\n"

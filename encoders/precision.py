@@ -7,7 +7,7 @@ of them in 16 bits (AVX2), so that every processor gives the same sums: see `sat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Activate = Callable[[Graph, str], str]
+Named = tuple[str, "NDArray[np.float32]"]  # a tensor and what it is called, in the file too
+Weights = Mapping[str, "NDArray[np.float32]"]
 
 VOCABULARY_TILE = 1024  # columns of the head computed at a time: length x tile sums, a few MB at most
-_ZERO_POINT = 128
+ZERO_POINT = 128  # of the codes of tables and of signed rows
 _TINY = 1e-9  # keeps the scale of an all-zero row above zero
 
 
@@ -43,9 +45,24 @@ class Grid:
         return 255 - self.zero_point
 
 
-SIGNED = Grid(_ZERO_POINT, _TINY)
+SIGNED = Grid(ZERO_POINT, _TINY)
 # What leaves gelu or relu is never below -0.17: 24 codes for that, and 231 instead of 127 for what is above.
 ACTIVATED = Grid(24, 0.1701 / 24)
+
+
+def kernel(name: str) -> str:
+    """Returns what a weight (inputs, outputs) is called in the file; what has no name stays without."""
+    return name and f"{name}.kernel"
+
+
+def codes_of(name: str) -> str:
+    """Returns what the 8-bit codes of a tensor are called."""
+    return name and f"{name}.codes"
+
+
+def scales_of(name: str) -> str:
+    """Returns what the steps of a tensor's codes are called: one a row of a table, one a column of a kernel."""
+    return name and f"{name}.scales"
 
 
 class Float32:
@@ -55,7 +72,7 @@ class Float32:
 
     def __init__(self, graph: Graph, words: NDArray[np.float32]) -> None:
         self.graph = graph
-        self.words = graph.constant(words)
+        self.words = graph.constant(words, name="words")
 
     def rows(self, ids: str) -> str:
         """Returns the word embeddings of ids, (batch, length, hidden)."""
@@ -64,28 +81,30 @@ class Float32:
     def codes(self, x: str) -> None:
         """Does nothing: rows are multiplied as they are."""
 
-    def products(self, x: str, weights: Sequence[NDArray[np.float32]], grid: Grid = SIGNED) -> list[str]:
+    def products(self, x: str, weights: Weights, grid: Grid = SIGNED) -> list[str]:
         """Returns x times each weight (inputs, outputs), without bias; x is (rows, inputs)."""
         del grid
-        return [self.graph.op("MatMul", x, self.graph.constant(weight)) for weight in weights]
+        found = (self.graph.constant(weight, name=kernel(name)) for name, weight in weights.items())
+        return [self.graph.op("MatMul", x, weight) for weight in found]
 
-    def largest_logits(self, hidden: str, decoder: NDArray[np.float32] | None, vocabulary: int) -> str:
+    def _decoder(self, decoder: Named | None) -> str:
+        return self.words if decoder is None else self.graph.constant(decoder[1], name=decoder[0])
+
+    def largest_logits(self, hidden: str, decoder: Named | None, vocabulary: int) -> str:
         """Returns the largest product over a text's tokens with each row of the decoder (None: the word table).
 
         Args:
             hidden: (batch, hidden, length).
-            decoder: (vocabulary, hidden).
+            decoder: its name and (vocabulary, hidden).
             vocabulary: rows of the decoder.
         """
-        table = self.words if decoder is None else self.graph.constant(decoder)
+        table = self._decoder(decoder)
         return _largest(self.graph, table, vocabulary, lambda tile: self.graph.op("MatMul", tile, hidden))
 
-    def summed_logits(
-        self, hidden: str, decoder: NDArray[np.float32] | None, bias: NDArray[np.float32], activate: Activate
-    ) -> str:
+    def summed_logits(self, hidden: str, decoder: Named | None, bias: Named, activate: Activate) -> str:
         """Returns the sum over a text's tokens of what is above zero of each logit, activated, (batch, vocabulary)."""
-        table = self.words if decoder is None else self.graph.constant(decoder)
-        return _summed(self.graph, [table], bias, activate, lambda tile: self.graph.op("MatMul", tile, hidden))
+        tables = [self._decoder(decoder)]
+        return _summed(self.graph, tables, bias, activate, lambda tile: self.graph.op("MatMul", tile, hidden))
 
 
 class Int8:
@@ -95,24 +114,28 @@ class Int8:
 
     def __init__(self, graph: Graph, words: NDArray[np.float32]) -> None:
         self.graph = graph
-        self.words, self.scales = self._table(words)
+        self.words, self.scales = self._table(("words", words))
 
-    def _table(self, table: NDArray[np.float32]) -> tuple[str, str]:
-        scales = row_scales(table)
-        codes = np.rint(table / scales[:, None]) + _ZERO_POINT
-        return self.graph.constant(codes, np.uint8), self.graph.constant(scales)
+    def _table(self, table: Named) -> tuple[str, str]:
+        name, values = table
+        scales = row_scales(values)
+        codes = np.rint(values / scales[:, None]) + ZERO_POINT
+        return self.graph.constant(codes, np.uint8, codes_of(name)), self.graph.constant(scales, name=scales_of(name))
+
+    def _decoder(self, decoder: Named | None) -> tuple[str, str]:
+        return (self.words, self.scales) if decoder is None else self._table(decoder)
 
     def rows(self, ids: str) -> str:
         """Returns the word embeddings of ids, (batch, length, hidden)."""
         op = self.graph.op
         codes = op("Cast", op("Gather", self.words, ids), to=self.graph.onnx.TensorProto.FLOAT)
         scales = op("Unsqueeze", op("Gather", self.scales, ids), self.graph.integers(-1))
-        return op("Mul", op("Sub", codes, self.graph.scalar(_ZERO_POINT)), scales)
+        return op("Mul", op("Sub", codes, self.graph.scalar(ZERO_POINT)), scales)
 
-    def products(self, x: str, weights: Sequence[NDArray[np.float32]], grid: Grid = SIGNED) -> list[str]:
+    def products(self, x: str, weights: Weights, grid: Grid = SIGNED) -> list[str]:
         """Returns x times each weight (inputs, outputs), without bias; x is (rows, inputs), within the grid."""
         codes, scales = self.codes(x, grid)
-        return [self._product(codes, scales, weight, grid) for weight in weights]
+        return [self._product(codes, scales, name, weight, grid) for name, weight in weights.items()]
 
     def codes(self, x: str, grid: Grid = SIGNED) -> tuple[str, str]:
         """Returns the codes of rows and the scale of each row, (rows, 1); the same ones when asked again."""
@@ -131,11 +154,12 @@ class Int8:
     def _largest_of_rows(self, x: str) -> str:
         return self.graph.op("ReduceMax", x, axes=[1], keepdims=1)
 
-    def _product(self, codes: str, scales: str, weight: NDArray[np.float32], grid: Grid) -> str:
+    def _product(self, codes: str, scales: str, name: str, weight: NDArray[np.float32], grid: Grid) -> str:
         graph = self.graph
         columns = saturation_free(weight)
-        weights = graph.constant(np.rint(weight / columns), np.int8)
-        inputs = codes, weights, graph.scalar(1), graph.constant(columns), graph.scalar(grid.zero_point, np.uint8)
+        weights = graph.constant(np.rint(weight / columns), np.int8, codes_of(kernel(name)))
+        steps = graph.constant(columns, name=scales_of(kernel(name)))
+        inputs = codes, weights, graph.scalar(1), steps, graph.scalar(grid.zero_point, np.uint8)
         return graph.op("Mul", graph.op("MatMulIntegerToFloat", *inputs, domain=MICROSOFT), scales)
 
     def _row_zeros(self, x: str, grid: Grid) -> str:
@@ -146,7 +170,7 @@ class Int8:
             self.graph.known[key] = self.graph.op("Expand", self.graph.scalar(grid.zero_point, np.uint8), rows)
         return self.graph.known[key]
 
-    def largest_logits(self, hidden: str, decoder: NDArray[np.float32] | None, vocabulary: int) -> str:
+    def largest_logits(self, hidden: str, decoder: Named | None, vocabulary: int) -> str:
         """Returns the largest product over a text's tokens with each row of the decoder (None: the word table).
 
         One scale serves a text, and a decoder row's scale is positive, so the largest of the integer sums is the
@@ -154,28 +178,26 @@ class Int8:
 
         Args:
             hidden: (batch, hidden, length).
-            decoder: (vocabulary, hidden); hidden is even.
+            decoder: its name and (vocabulary, hidden); hidden is even.
             vocabulary: rows of the decoder.
         """
         graph, op = self.graph, self.graph.op
-        table, table_scales = (self.words, self.scales) if decoder is None else self._table(decoder)
+        table, table_scales = self._decoder(decoder)
         codes, scales = self._text_codes(hidden)
-        zero_point = graph.scalar(_ZERO_POINT, np.uint8)
+        zero_point = graph.scalar(ZERO_POINT, np.uint8)
         sums = _largest(graph, table, vocabulary, lambda tile: op("MatMulInteger", tile, codes, zero_point))
         floats = op("Mul", self._float(sums), op("Unsqueeze", scales, graph.integers(1)))
         return op("Mul", floats, table_scales)
 
-    def summed_logits(
-        self, hidden: str, decoder: NDArray[np.float32] | None, bias: NDArray[np.float32], activate: Activate
-    ) -> str:
+    def summed_logits(self, hidden: str, decoder: Named | None, bias: Named, activate: Activate) -> str:
         """Returns the sum over a text's tokens of what is above zero of each logit, activated, (batch, vocabulary)."""
         graph, op = self.graph, self.graph.op
-        table, table_scales = (self.words, self.scales) if decoder is None else self._table(decoder)
+        table, table_scales = self._decoder(decoder)
         codes, scales = self._text_codes(hidden)
         steps = op("Unsqueeze", scales, graph.integers(1, 2))
 
         def product(tile: str, tile_scales: str) -> str:
-            sums = op("MatMulInteger", tile, codes, graph.scalar(_ZERO_POINT, np.uint8))
+            sums = op("MatMulInteger", tile, codes, graph.scalar(ZERO_POINT, np.uint8))
             rows = op("Unsqueeze", tile_scales, graph.integers(1))
             return op("Mul", op("Mul", self._float(sums), steps), rows)
 
@@ -214,12 +236,12 @@ def _largest(graph: Graph, table: str, vocabulary: int, product: Callable[[str],
 def _summed(
     graph: Graph,
     tables: Sequence[str],
-    bias: NDArray[np.float32],
+    bias: Named,
     activate: Activate,
     product: Callable[..., str],
 ) -> str:
-    sizes, op = _sizes(len(bias)), graph.op
-    biases = graph.constant(bias[:, None])
+    sizes, op = _sizes(len(bias[1])), graph.op
+    biases = graph.constant(bias[1][:, None], name=bias[0])
     sums = []
     for *tiles, part in zip(*(graph.split(table, sizes) for table in (*tables, biases)), strict=True):
         logits = op("Relu", op("Add", product(*tiles), part))

@@ -35,6 +35,20 @@ def csr(rows: Sequence[Row], dim: int) -> csr_matrix:
     return csr_matrix((weights, columns, pointers), shape=(len(rows), dim))
 
 
+def expanded(
+    columns: NDArray[np.integer], weights: NDArray[np.float32], own: NDArray[np.integer], factor: float
+) -> NDArray[np.float32]:
+    """Returns a row's weights with those of terms that are none of its text's own tokens times a factor."""
+    return weights if factor == 1 else np.where(np.isin(columns, own), weights, weights * np.float32(factor))
+
+
+def damped(weights: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    """Returns a row's weights over their Euclidean norm to a power; 0 leaves them as they are."""
+    if not power or not weights.size:
+        return weights
+    return weights / np.float32(np.linalg.norm(weights.astype(np.float64)) ** power)
+
+
 class TokenQueries:
     """Sparse queries: each distinct token weighs 1.0, or what the model's idf.json says; special tokens are no terms.
 

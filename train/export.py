@@ -13,7 +13,7 @@ import numpy as np
 from ..encoders.build import build
 from ..encoders.checkpoint import JOINT_KEY, Checkpoint, is_joint, read_checkpoint
 from ..encoders.contract import EncoderError
-from ..encoders.joint_checkpoint import OPTIONS, VERSION
+from ..encoders.joint_checkpoint import NUMBERS, OPTIONS, VERSION
 from ..encoders.model_files import read_json
 from .errors import TrainError
 
@@ -59,7 +59,8 @@ def write_checkpoint(
         idf: float32 (vocabulary,), the weights of query tokens that come with the model; None where the index weighs.
     """
     tensors = {**trunk_tensors(trunk, base.checkpoint), **head_tensors(head, trunk)}
-    if base.checkpoint.config.get(JOINT_KEY) is not None:  # a query table meets the dense vectors, which are the same
+    # A query table meets the dense vectors, which are the same where the trunk is.
+    if base.checkpoint.config.get(JOINT_KEY) is not None and recipe.trunk == "frozen":
         tensors |= {name: base.checkpoint.raw[name] for name in base.checkpoint.raw if name.startswith("static.")}
     config = {**base.checkpoint.config, JOINT_KEY: _settings(recipe), "architectures": [type(trunk.model).__name__]}
     config.pop("torch_dtype", None)
@@ -72,8 +73,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     activation = recipe.activation if recipe.pooling == "max" else "log1p"  # a sum of log1p has no other
     options = {"gelu": recipe.gelu, "pooling": recipe.pooling, "queries": recipe.query_side}
     unusual: dict[str, Any] = {key: value for key, value in options.items() if value != OPTIONS[key][0]}
-    if recipe.prune:
-        unusual["prune"] = recipe.prune
+    unusual |= {key: getattr(recipe, key) for key, (usual, _) in NUMBERS.items() if getattr(recipe, key) != usual}
     return {
         "version": VERSION,
         "branch_layers": recipe.branch,

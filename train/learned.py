@@ -22,7 +22,7 @@ from .loop import Material, Model, Training
 from .model import Shape, SparseHead, Trunk
 from .prepare import BASE, Base, Encodings, Texts, expansion_terms, hard_negatives, teacher_of, weights_of
 from .report import read_log, write_log
-from .start import begin
+from .start import begin, go_on, half_of
 from .states import Kept, Live, QuantisedLayers, TorchLayers, grouped, keep, pieces
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class SparseTraining:
         side = "query" if recipe.query_side == "encoded" else ""
         self.queries = base.ids(texts.training.queries, recipe.max_length, side)
         self.idf = weights_of(self.documents, base)
+        self._half, which = half_of(base.checkpoint, recipe)
+        tell(Event("starting", note=which))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.model = self._model()
@@ -97,13 +99,20 @@ class SparseTraining:
             literal=recipe.literal,
             gelu=recipe.gelu,
         )
-        terms = expansion_terms(self.documents, self.queries, base, recipe.terms)
+        if self._half is not None:
+            found = self._half.terms  # the decoder's rows are for these
+            terms = None if found is None else found.astype(np.int64)
+        else:
+            terms = expansion_terms(self.documents, self.queries, base, recipe.terms)
         head = SparseHead(trunk, shape, base.specials, None if terms is None else torch.from_numpy(terms))
         return Model(trunk, head, recipe, self._device)
 
     def _begin(self) -> None:
-        """Sets the head's first values: those of the base's masked-LM head, where it can take them, or new ones."""
+        """Sets the head's first values: of the base's sparse half or masked-LM head, where one fits, or new ones."""
         head, trunk, tensors = self.model.head, self.model.trunk, self.base.checkpoint.tensors
+        if self._half is not None:
+            go_on(head, self._half, self.base.checkpoint)
+            return
         own = self.base.checkpoint.has_head and self.recipe.rank == 0
         if own and head.terms is None and np.array_equal(tensors["head.decoder.weight"], tensors["words.weight"]):
             with torch.no_grad():

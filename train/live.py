@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from ..encoders.contract import Identity
+from ..encoders.queries import damped, expanded
 from .states import Live
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ class LiveEncoder:
         parts = [self._part(start, ids, live) for start in range(0, len(ids), PIECE)]
         rows, columns, values = (np.concatenate([np.empty(0, kind), *part]) for kind, part in _columns(parts))
         found = self._csr(rows, columns, values, len(ids))
-        return _pruned(found, self._recipe.prune) if side == "document" else found
+        return _finished(found, ids, self._recipe) if side == "document" else found
 
     def _part(self, start: int, ids: Ids, live: Live) -> tuple[Any, Any, Any]:
         chosen = range(start, min(start + PIECE, len(ids)))
@@ -98,13 +100,15 @@ class LiveEncoder:
         return made
 
 
-def _pruned(rows: csr_matrix, share: float) -> csr_matrix:
-    """Returns rows without the terms that weigh no more than a share of the row's largest weight."""
-    if not share or not rows.nnz:
-        return rows
-    largest = rows.max(axis=1).toarray().ravel()
-    rows.data[rows.data <= share * np.repeat(largest, np.diff(rows.indptr))] = 0
-    rows.eliminate_zeros()
+def _finished(rows: csr_matrix, ids: Ids, recipe: Recipe) -> csr_matrix:
+    """Returns rows pruned, expanded and damped, as the finished encoder gives them."""
+    if recipe.prune and rows.nnz:
+        largest = rows.max(axis=1).toarray().ravel()
+        rows.data[rows.data <= recipe.prune * np.repeat(largest, np.diff(rows.indptr))] = 0
+        rows.eliminate_zeros()
+    for own, (start, end) in zip(ids, itertools.pairwise(rows.indptr.tolist()), strict=True):
+        values = expanded(rows.indices[start:end], rows.data[start:end], own, recipe.expansion)
+        rows.data[start:end] = damped(values, recipe.damping)
     return rows
 
 

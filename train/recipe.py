@@ -31,7 +31,14 @@ POOLING_NAMES = ("max", "sum")
 MINING = ("lexical", "learned", "dense", "base")
 
 
-FINISHING = ("name", "idf", "encoder_length", "prune")  # have a bearing on what is exported, and on no step
+FINISHING = (
+    "name",
+    "idf",
+    "encoder_length",
+    "prune",
+    "expansion",
+    "damping",
+)  # have a bearing on what is exported, and on no step
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,10 @@ class Recipe:
         rank: width of the head; 0 ties its decoder to the word table.
         terms: how often a word piece must occur in the training text to be an expansion term; 0: all are.
         prune: the finished encoder leaves out terms that weigh no more than this share of a document's largest weight.
+        expansion: the finished encoder gives terms that are none of a document's own so many times their weight. The
+            penalty holds them down in training.
+        damping: the finished encoder divides a document's weights by their Euclidean norm to this power. Terms add up
+            in a long text, and more in one longer than those trained on, so that it would match everything.
         gelu: whether the head's transform has an activation.
         literal: the literal residual: a document's own words have a learned weight beside the expansion.
         activation: "log1p" or "log1p_log1p", after pooling.
@@ -98,6 +109,8 @@ class Recipe:
     rank: int = 128
     terms: int = 20
     prune: float = 0.0
+    expansion: float = 1.0
+    damping: float = 0.0
     gelu: bool = False
     literal: bool = True
     activation: str = "log1p"
@@ -178,6 +191,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 1e9),
     "prune": (0, 0.99),
+    "expansion": (0, 99),
+    "damping": (0, 0.99),
     "documents": (2, 1e5),
     "seeds": (1, 1e5),
     "queries": (1, 1e6),
@@ -272,10 +287,30 @@ RECIPES: dict[str, Recipe] = {
             seeds=10,
             max_length=128,
             prune=0.03,
+            expansion=1.5,
+            damping=0.2,
             penalty_weight=1.5e-2,
             warm_up=0.15,
             teachers={"base": 0.6, "bm25": 0.4},
             mining=("lexical", "base"),
+        ),
+        # Goes on from a sparse half that is trained, with the same penalty and gentler rates: for texts of your own.
+        Recipe(
+            "further",
+            steps=600,
+            documents=64,
+            seeds=10,
+            max_length=192,
+            prune=0.03,
+            expansion=1.5,
+            damping=0.2,
+            penalty_weight=6e-3,
+            warm_up=0.0,
+            teachers={"base": 0.6, "bm25": 0.4},
+            mining=("lexical", "base"),
+            rate=3e-4,
+            layer_rate=3e-5,
+            decay=0.7,
         ),
         # arXiv 2505.12260: a dense query is a sum of table rows.
         Recipe(

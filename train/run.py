@@ -69,7 +69,9 @@ def train(
     Args:
         recipe: one of `RECIPES` by name, a .toml file, or a recipe.
         data: files and folders to learn from, see `read_training`.
-        base: the model to start from: a Hugging Face folder of the BERT family, or a hub name.
+        base: the model to start from: a Hugging Face folder of the BERT family, a hub name, or a model that plait
+            built, the embedded one where None. Where it has a sparse half of the recipe's make, that goes on; else a
+            new one begins.
         out: the folder to make, or to go on in.
         held_out: a share of the documents, or a number of them, that is not trained on but measured with; 0 for none.
         evaluate: BEIR folders to measure with; their test judgements.

@@ -1,10 +1,12 @@
-"""First values of a new sparse head, in closed form, from the trunk alone.
+"""First values of a sparse half: those that its base brings, or new ones in closed form, from the trunk alone.
 
 A sentence encoder has no masked-LM head, and a random one needs thousands of steps before its terms mean anything. But
 the trunk's word table says which words are alike, and its states still say which word stood where. So the decoder
 begins as the word table's principal components, the transform as the linear map that best finds a token's own
 components in its state (ridge regression), and the bias of each term such that it is active in a given share of
 documents: a document begins with its own words and those most like them, rare and common ones alike.
+
+A base that has a sparse half of the same make brings its values: that training goes on, over other texts if these are.
 """
 
 # pyright: reportMissingImports=false
@@ -13,13 +15,22 @@ documents: a document begins with its own words and those most like them, rare a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..encoders.checkpoint import JOINT_KEY
+from ..encoders.contract import EncoderError
+from ..encoders.joint_checkpoint import SparseHalf, read_sparse_half
 from .errors import TrainError
 from .heads import TILE
 from .model import SparseHead
+
+if TYPE_CHECKING:
+    from ..encoders.checkpoint import Checkpoint
+    from .recipe import Recipe
 
 ACTIVE = 0.03  # share of documents in which a term begins active
 OWN_LOGIT = 3.0  # the median logit of a token's own word, before the bias
@@ -81,3 +92,59 @@ def _threshold(head: SparseHead, words: Tensor, states: Tensor, lengths: Sequenc
         best = torch.stack([(part @ tile.T).amax(dim=0) for part in parts])
         found.append(torch.quantile(best, 1 - ACTIVE, dim=0))
     return torch.cat(found)
+
+
+# A base that has a sparse half already
+
+
+def half_of(checkpoint: Checkpoint, recipe: Recipe) -> tuple[SparseHalf | None, str]:
+    """Returns the sparse half that a training goes on with, or None for a new one, and which of both in words.
+
+    Raises:
+        TrainError: the base says that it has one, but it cannot be read.
+    """
+    if checkpoint.config.get(JOINT_KEY) is None:
+        return None, "a new sparse half"
+    try:
+        half = read_sparse_half(checkpoint)
+    except EncoderError as error:
+        raise TrainError(f"the base's sparse half cannot be read: {error}") from error
+    tied = "sparse.decoder.weight" not in half.tensors
+    theirs = {
+        "branch": half.branch_layers,
+        "rank": 0 if tied else len(half.tensors["sparse.transform.bias"]),
+        "gelu": half.gelu,
+        "literal": half.literal,
+        "activation": half.activation,
+        "pooling": half.pooling,
+    }
+    others = [f"{name} {value}" for name, value in theirs.items() if getattr(recipe, name) != value]
+    if others:
+        return None, f"a new sparse half: the base's is of another make ({', '.join(others)})"
+    return half, "the base's sparse half goes on"
+
+
+@torch.no_grad()
+def go_on(head: SparseHead, half: SparseHalf, checkpoint: Checkpoint) -> None:
+    """Gives a head, of the same make, the values of a base's sparse half.
+
+    Args:
+        head: what to set.
+        half: read from the checkpoint.
+        checkpoint: has the branch's layers under the names that its family gives them, as the head has.
+    """
+    for name, parameter in head.layers.named_parameters():
+        parameter.copy_(torch.from_numpy(np.array(checkpoint.raw[f"sparse.layer.{name}"], np.float32)))
+    places = {
+        "transform.weight": head.transform.weight,
+        "transform.bias": head.transform.bias,
+        "norm.weight": head.norm.weight,
+        "norm.bias": head.norm.bias,
+        "decoder.weight": head.decoder,
+        "decoder.bias": head.bias,
+        "literal.weight": None if head.literal is None else head.literal.weight[0],
+        "literal.bias": head.literal_bias,
+    }
+    for name, place in places.items():
+        if place is not None:
+            place.copy_(torch.from_numpy(half.tensors[f"sparse.{name}"]))

@@ -83,7 +83,7 @@ class _Rewriter:
             return False
         key = "table", node.input[0]
         if key not in self.graph.known:
-            self.graph.known[key] = self.math._table(table)
+            self.graph.known[key] = self.math._table(("", table))
         self.math.words, self.math.scales = self.graph.known[key]
         self._name(self.math.rows(node.input[1]), node)
         return True
@@ -97,7 +97,7 @@ class _Rewriter:
             before = op("Slice", shape, graph.integers(0), graph.integers(-1))
             graph.known[key] = op("Reshape", x, graph.integers(-1, weight.shape[0])), before
         rows, before = graph.known[key]
-        (product,) = self.math.products(rows, [np.ascontiguousarray(weight)], SIGNED)
+        (product,) = self.math.products(rows, {"": np.ascontiguousarray(weight)}, SIGNED)
         return op("Reshape", product, op("Concat", before, graph.integers(weight.shape[1]), axis=0))
 
     def _name(self, value: str, node: Any) -> None:

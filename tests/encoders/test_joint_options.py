@@ -92,10 +92,42 @@ def test_pruning_leaves_out_what_is_light_beside_the_heaviest(folder, texts):
     assert pruned.dense.identity.differences(whole.dense.identity) == []
 
 
-def test_encoded_queries_are_not_pruned(folder, texts):
+def test_damping_divides_what_is_left_by_its_norm(folder, texts):
+    change_config(folder, prune=0.2)
+    whole = load_joint(folder)
+    change_config(folder, damping=0.4)
+    damped = load_joint(folder)
+    expected = whole.encode_documents(texts)[0].toarray()
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True) ** 0.4
+    rows, _ = damped.encode_documents(texts)
+    np.testing.assert_allclose(rows.toarray(), expected, rtol=1e-6)
+    np.testing.assert_array_equal(damped.learned.encode_documents(texts).toarray(), rows.toarray())
+    assert damped.learned.identity.activation == "max+log1p+own>0.2/norm^0.4"
+    assert damped.learned.identity.differences(whole.learned.identity) != []
+    assert damped.dense.identity.differences(whole.dense.identity) == []
+
+
+def test_expansion_weighs_what_is_no_word_of_the_text(folder, texts):
+    change_config(folder, prune=0.2)
+    whole = load_joint(folder)
+    change_config(folder, expansion=1.5, damping=0.4)
+    scaled = load_joint(folder)
+    expected = whole.encode_documents(texts)[0].toarray()
+    own = np.zeros(expected.shape, bool)
+    for row, columns in zip(own, whole.learned.encode_queries(texts).tolil().rows, strict=True):
+        row[columns] = True
+    assert (expected[~own] > 0).any()
+    expected = np.where(own, expected, expected * 1.5)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True) ** 0.4
+    rows, _ = scaled.encode_documents(texts)
+    np.testing.assert_allclose(rows.toarray(), expected, rtol=1e-5)
+    assert scaled.learned.identity.activation == "max+log1p+own>0.2*1.5/norm^0.4"
+
+
+def test_encoded_queries_are_neither_pruned_nor_damped(folder, texts):
     change_config(folder, queries="encoded")
     whole = load_learned(folder).encode_queries(texts)
-    change_config(folder, prune=0.5)
+    change_config(folder, prune=0.5, damping=0.5, expansion=2)
     assert (load_learned(folder).encode_queries(texts) != whole).nnz == 0
 
 
@@ -115,6 +147,9 @@ def test_weights_that_come_with_a_joint_model(folder):
         ({"prune": 1}, "plait has prune 1, expected a number from 0 to below 1"),
         ({"prune": True}, "plait has prune True, expected a number from 0 to below 1"),
         ({"prune": -0.1}, "plait has prune -0.1, expected a number from 0 to below 1"),
+        ({"expansion": -1}, "plait has expansion -1, expected a number from 0 to below 100"),
+        ({"damping": 1.5}, "plait has damping 1.5, expected a number from 0 to below 1"),
+        ({"damping": "much"}, "plait has damping 'much', expected a number from 0 to below 1"),
         ({"queries": "static"}, "plait has queries 'static', expected one of idf, binary, encoded"),
         ({"pooling": "sum", "activation": "log1p_log1p"}, "activation 'log1p_log1p'; pooling 'sum' is of 'log1p'"),
     ],

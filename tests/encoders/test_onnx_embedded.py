@@ -91,7 +91,7 @@ def test_identities(dense, learned):
         assert encoder.identity.tokenizer == manifest["files"]["tokenizer.json"][:16]
         assert encoder.identity.max_length == 256
     assert (dense.identity.dim, dense.identity.activation) == (384, "mean+l2")
-    assert (learned.identity.dim, learned.identity.activation) == (30522, "max+log1p+own>0.03")
+    assert (learned.identity.dim, learned.identity.activation) == (30522, "max+log1p+own>0.03*1.5/norm^0.2")
     assert (dense.identity.query_weights, learned.identity.query_weights) == ("encoder", "idf")
 
 

@@ -180,6 +180,8 @@ def plait_mini(folder: Path, length: int) -> np.ndarray:
                 weights[token] += own[tokens == token].max()
             terms = np.setdiff1d(np.arange(len(weights)), specials)
             weights[weights <= settings.get("prune", 0) * weights[terms].max()] = 0
+            weights[np.setdiff1d(terms, ids)] *= settings.get("expansion", 1)
+            weights /= weights[terms].norm() ** settings.get("damping", 0)
             rows.append(weights.numpy())
     return np.stack(rows)
 

@@ -26,7 +26,7 @@ def toml(values):
 
 
 def test_the_named_recipes_are_the_promised_ones():
-    names = ["splade", "splade-doc", "inference-free", "inference-free-l0", "plait-mini", "static-query"]
+    names = ["splade", "splade-doc", "inference-free", "inference-free-l0", "plait-mini", "further", "static-query"]
     assert list(RECIPES) == names
     assert {name: recipe.name for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}
     assert (RECIPES["inference-free-l0"].penalty, RECIPES["inference-free-l0"].activation) == ("l0", "log1p_log1p")

@@ -6,19 +6,19 @@ import json
 
 import numpy as np
 import pytest
-from plait.encoders import load_dense, load_joint, load_learned
+from plait.encoders import EncoderError, load_dense, load_joint, load_learned
 from plait.retriever import Document, Retriever
 from plait.train import TrainError, read_training, recipe_of
 from plait.train.judge import interval
 from plait.train.prepare import collection_texts, divided, open_base
 from plait.train.report import thinned
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from . import tiny
 from .making import ANSWERS, training_set
 
 needs_torch = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
-SPARSE = ["splade", "splade-doc", "inference-free", "inference-free-l0", "plait-mini"]
+SPARSE = ["splade", "splade-doc", "inference-free", "inference-free-l0", "plait-mini", "further"]
 
 
 def the_recipe(name, **changes):
@@ -81,6 +81,71 @@ class TestEveryRecipe:
             hits = retriever.search("snow in winter", k=3, strands="learned,dense")
         assert len(hits) == 3
         assert joint.encode_documents(["snow"])[0].nnz > 0
+
+
+TEXT = "Bees dance to tell the others where the flowers are, and how far."
+STILL = {"rate": 0.0, "layer_rate": 0.0}
+
+
+class TestGoingOnFromASparseHalf:
+    pytestmark = needs_torch
+
+    @pytest.mark.parametrize(
+        "changes", [{}, {"terms": 2}, {"rank": 0, "gelu": True}, {"branch": 0, "literal": False}, {"pooling": "sum"}],
+        ids=str,
+    )  # fmt: skip
+    def test_it_begins_with_the_bases_values(self, changes, given, tmp_path):
+        first = run("", given, tmp_path / "first", recipe=the_recipe("inference-free", **changes))
+        both, notes = {**given, "first": first.checkpoint}, []
+        again = the_recipe("inference-free", **{**changes, **STILL, "terms": 5, "penalty": "l1", "seed": 7})
+        second = run("", both, tmp_path / "second", recipe=again, base="first",
+                     on_event=lambda event: notes.append(event.note))  # fmt: skip
+        assert "the base's sparse half goes on" in notes
+        files = (load_file(one.checkpoint / "model.safetensors") for one in (first, second))
+        theirs, ours = files
+        assert theirs.keys() == ours.keys()
+        for name, tensor in theirs.items():
+            np.testing.assert_array_equal(ours[name], tensor, err_msg=name)
+
+    def test_it_learns_further_and_keeps_a_query_table(self, given, tmp_path):
+        first = run("inference-free", given, tmp_path / "first")
+        table = TestStaticQueries().recipe()
+        both = {**given, "first": first.checkpoint}
+        whole = run("", both, tmp_path / "whole", recipe=table, base="first")
+        both["whole"] = whole.checkpoint
+        second = run("inference-free", both, tmp_path / "second", base="whole")
+        assert second.losses[0]["loss"] < first.losses[0]["loss"]
+        assert load_dense(second.model, queries="static").encode_queries(["snow"]).any()
+        tuned = the_recipe("inference-free", branch=0, trunk="tuned", steps=2)
+        moved = run("", both, tmp_path / "tuned", recipe=tuned, base="whole")
+        with pytest.raises(EncoderError, match="no static query table"):
+            load_dense(moved.model, queries="static")
+        assert [one["recipe"]["name"] for one in second.before] == ["inference-free", "static-query"]
+
+    def test_a_half_of_another_make_is_begun_anew_and_told(self, given, tmp_path):
+        first = run("inference-free", given, tmp_path / "first")
+        both, notes = {**given, "first": first.checkpoint}, []
+        recipe = the_recipe("inference-free", rank=6, literal=False)
+        run("", both, tmp_path / "second", recipe=recipe, base="first", on_event=lambda event: notes.append(event.note))
+        assert "a new sparse half: the base's is of another make (rank 8, literal True)" in notes
+
+    def test_a_damaged_half_is_refused(self, given, tmp_path):
+        first = run("inference-free", given, tmp_path / "first")
+        path = first.checkpoint / "model.safetensors"
+        save_file({name: tensor for name, tensor in load_file(path).items() if name != "sparse.norm.bias"}, path)
+        with pytest.raises(TrainError, match=r"the base's sparse half cannot be read: .* no tensor 'sparse.norm.bias'"):
+            run("inference-free", {**given, "first": first.checkpoint}, tmp_path / "second", base="first")
+
+    def test_it_goes_on_from_a_built_model(self, given, tmp_path):
+        first, notes = run("inference-free", given, tmp_path / "first", precision="fp32"), []
+        recipe = the_recipe("inference-free", **STILL)
+        second = run("", {**given, "built": first.model}, tmp_path / "second", recipe=recipe, base="built",
+                     on_event=lambda event: notes.append(event.note))  # fmt: skip
+        assert "the base's sparse half goes on" in notes
+        assert second.base["name"] == "first"
+        theirs, ours = (load_file(one.checkpoint / "model.safetensors") for one in (first, second))
+        for name in (name for name in theirs if name.startswith("sparse.")):
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
 class TestTheBaseAsATeacher:
@@ -218,13 +283,13 @@ class TestGoingOn:
     def test_what_concerns_no_step_may_change(self, given, tmp_path):
         first, texts = run("inference-free", given, tmp_path / "out"), tiny.documents()
         terms = load_learned(first.model).encode_documents(texts).nnz
-        pruned = the_recipe("inference-free", prune=0.5, encoder_length=16)
+        pruned = the_recipe("inference-free", prune=0.5, expansion=2.0, damping=0.25, encoder_length=16)
         second = run("", given, tmp_path / "out", recipe=pruned)
         assert second.losses == first.losses
         assert second.files["checkpoint/model.safetensors"] == first.files["checkpoint/model.safetensors"]
         encoder = load_learned(second.model)
         assert encoder.identity.max_length == 16
-        assert encoder.identity.activation == "max+log1p+own>0.5"
+        assert encoder.identity.activation == "max+log1p+own>0.5*2/norm^0.25"
         assert load_learned(second.model, max_length=32).encode_documents(texts).nnz < terms
 
     def test_another_recipe_base_or_data_is_refused(self, given, tmp_path):
@@ -298,8 +363,6 @@ class TestWhatIsMade:
     def test_what_cannot_be_trained(self, given, tmp_path):
         cases = [
             ({"base": "none"}, "the base cannot be used: no encoder 'none'"),
-            ({"base": None}, "cannot be trained further: give a base, a Hugging Face folder"),
-            ({"base": "embedded"}, "cannot be trained further: give a base, a Hugging Face folder"),
             ({"device": "tpu"}, "device is 'tpu', expected cpu or cuda"),
             ({"evaluate": [tmp_path]}, "cannot evaluate: .* is no BEIR folder"),
             ({"exclude": [tmp_path / "no"]}, "what is to be left out cannot be read"),
@@ -356,9 +419,15 @@ def test_a_broken_collection_to_leave_out(tmp_path):
         list(collection_texts(tmp_path / "missing"))
 
 
-def test_a_built_model_is_no_base():
-    with pytest.raises(TrainError, match="is a built ONNX model, which cannot be trained further"):
-        open_base("plait-mini")
+@pytest.mark.parametrize("name", [None, "embedded", "plait-mini"])
+def test_the_embedded_model_is_a_base(name):
+    base = open_base(name)
+    assert base.folder.name == "plait-mini"
+    ours = load_joint(base.folder)
+    theirs = load_joint("plait-mini")
+    (rows, vectors), (their_rows, their_vectors) = (one.encode_documents([TEXT]) for one in (ours, theirs))
+    assert float((vectors * their_vectors).sum()) > 0.999
+    assert float(rows.multiply(their_rows).sum() / np.sqrt(rows.power(2).sum() * their_rows.power(2).sum())) > 0.999
 
 
 def test_intervals():
