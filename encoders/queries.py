@@ -39,14 +39,17 @@ def expanded(
     columns: NDArray[np.integer], weights: NDArray[np.float32], own: NDArray[np.integer], factor: float
 ) -> NDArray[np.float32]:
     """Returns a row's weights with those of terms that are none of its text's own tokens times a factor."""
-    return weights if factor == 1 else np.where(np.isin(columns, own), weights, weights * np.float32(factor))
+    if factor == 1:
+        return weights
+    return np.where(np.isin(columns, own), weights, weights * np.float32(factor)).astype(np.float32, copy=False)
 
 
 def damped(weights: NDArray[np.float32], power: float) -> NDArray[np.float32]:
     """Returns a row's weights over their Euclidean norm to a power; 0 leaves them as they are."""
     if not power or not weights.size:
         return weights
-    return weights / np.float32(np.linalg.norm(weights.astype(np.float64)) ** power)
+    norm = float(np.linalg.norm(weights.astype(np.float64)))
+    return (weights / np.float32(norm**power)).astype(np.float32, copy=False)
 
 
 class TokenQueries:

@@ -265,7 +265,7 @@ class Snapshot:
         sums = np.zeros(positions.size, np.int64)
         for segment, inside, rows in self._by_segment(positions):
             sums[inside] = segment.sums(terms, whole, rows)
-        return sums * unit
+        return sums.astype(np.float64) * np.float64(unit)
 
     def contributions(
         self,
@@ -278,10 +278,11 @@ class Snapshot:
             queries: of each strand its name, terms and weights.
             positions: int64, of the documents.
         """
-        steps = [np.multiply(*self._whole(strand, weights)) for strand, _, weights in queries]
+        whole = [self._whole(name, weights) for name, _, weights in queries]
+        steps = [weights * np.float64(unit) for weights, unit in whole]
         impacts = self.sparse_impacts(np.concatenate([terms for _, terms, _ in queries]), positions)
         parts = np.split(impacts, np.cumsum([step.size for step in steps])[:-1], axis=1)
-        return [part * step for part, step in zip(parts, steps, strict=True)]
+        return [part.astype(np.float64) * step for part, step in zip(parts, steps, strict=True)]
 
     # The dense strand
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,7 +261,11 @@ def matches(
     snapshot: Snapshot, asked: Sequence[tuple[Strand, Any]], positions: NDArray[np.int64]
 ) -> list[list[list[tuple[str, float]]]]:
     """Returns what `Strand.matches` gives for several strands and their queries; sparse ones are looked up at once."""
-    ours = [(strand.name, query.terms, query.weights) for strand, query in asked if isinstance(strand, Sparse)]
+    ours: list[tuple[SparseStrand, Any, Any]] = [
+        (cast("SparseStrand", strand.name), query.terms, query.weights)
+        for strand, query in asked
+        if isinstance(strand, Sparse)
+    ]
     tables = iter(snapshot.contributions(ours, positions) if ours else ())
     found = []
     for strand, query in asked:

@@ -106,9 +106,12 @@ def _finished(rows: csr_matrix, ids: Ids, recipe: Recipe) -> csr_matrix:
         largest = rows.max(axis=1).toarray().ravel()
         rows.data[rows.data <= recipe.prune * np.repeat(largest, np.diff(rows.indptr))] = 0
         rows.eliminate_zeros()
-    for own, (start, end) in zip(ids, itertools.pairwise(rows.indptr.tolist()), strict=True):
-        values = expanded(rows.indices[start:end], rows.data[start:end], own, recipe.expansion)
-        rows.data[start:end] = damped(values, recipe.damping)
+    starts: Any = rows.indptr
+    columns: Any = rows.indices
+    weights: Any = rows.data
+    for own, (start, end) in zip(ids, itertools.pairwise(starts.tolist()), strict=True):
+        inside = slice(start, end)
+        weights[inside] = damped(expanded(columns[inside], weights[inside], own, recipe.expansion), recipe.damping)
     return rows
 
 
