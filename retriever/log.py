@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -57,6 +58,7 @@ class QueryLog:
         """
         self.path, self._on_failure = Path(path), on_failure
         self._told = False
+        self._lock = threading.Lock()
         try:
             os.close(self._opened())
         except (OSError, ValueError) as error:
@@ -97,7 +99,8 @@ class QueryLog:
         text = json.dumps({"time": time, **event}, ensure_ascii=False) + "\n"
         line = text.encode("utf-8", "backslashreplace")
         try:
-            self._write(b"\n" + line if self._cut_short() else line)
+            with self._lock:  # another thread's line, half written, looks like one that was cut short
+                self._write(b"\n" + line if self._cut_short() else line)
         except OSError as error:
             if not self._told:
                 self._told = True
