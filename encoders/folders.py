@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,16 +114,15 @@ def unbuilt_folder(folder: Path) -> Path:
     model = open_folder(folder, str(read_json(folder / MANIFEST).get("head")))
     key = sha256(f"{FORMAT} {model.manifest.to_text()}".encode())[:24]
     target = cache_folder() / "bases" / key / (Path(model.manifest.name).name or "model")
-    if not (target / "config.json").is_file():
+    if not _is_checkpoint(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=target.parent) as scratch:
-            made = unbuild(model, Path(scratch) / "base")
-            try:
-                made.rename(target)
-            except OSError:
-                if not (target / "config.json").is_file():  # else another process was first, with the same bytes
-                    raise
+            _move(unbuild(model, Path(scratch) / "base"), target, _is_checkpoint)
     return target
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
 
 
 def exported_folder(source: Source, precision: str) -> ModelFolder:
@@ -153,9 +153,9 @@ def _settings(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in sorted(found)}
 
 
-def _move(built: Path, target: Path) -> None:
+def _move(built: Path, target: Path, there: Callable[[Path], bool] = is_built) -> None:
     try:
         built.rename(target)
     except OSError:
-        if not is_built(target):  # else another process was first, with the same bytes
+        if not there(target):  # else another process was first, with the same bytes
             raise

@@ -48,8 +48,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "pooling": ("max", "sum"),
     "queries": ("idf", "binary", "encoded"),
 }
-# Numbers that may be left out too: what is meant then, and what they stay below.
-NUMBERS = {"prune": (0, 1), "expansion": (1, 100), "damping": (0, 1)}
+# Numbers that may be left out too: what is meant then, the least, and what they stay below.
+NUMBERS = {"prune": (0, 0, 1), "expansion": (1, 0.01, 100), "damping": (0, 0, 1)}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def read_sparse_half(checkpoint: Checkpoint) -> SparseHalf:
         found["sparse.literal.bias"] = tensors.get("sparse.literal.bias", tensors.vocabulary)
     terms = _terms(tensors, len(found["sparse.decoder.bias"]))
     options = {key: settings.get(key, allowed[0]) for key, allowed in OPTIONS.items()}
-    options |= {key: float(settings.get(key, usual)) for key, (usual, _) in NUMBERS.items()}
+    options |= {key: float(settings.get(key, usual)) for key, (usual, *_) in NUMBERS.items()}
     return SparseHalf(layers, settings["activation"], settings["max_length"], literal, found, terms, **options)
 
 
@@ -166,10 +166,11 @@ def _check_options(where: Path, values: dict[str, Any]) -> None:
             raise EncoderError(
                 f"{where}: {JOINT_KEY} has {key} {given!r}, expected one of {', '.join(map(str, allowed))}"
             )
-    for key, (usual, end) in NUMBERS.items():
+    for key, (usual, least, end) in NUMBERS.items():
         number = values.get(key, usual)
-        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < end:
-            raise EncoderError(f"{where}: {JOINT_KEY} has {key} {number!r}, expected a number from 0 to below {end}")
+        if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number < end:
+            expected = f"expected a number from {least} to below {end}"
+            raise EncoderError(f"{where}: {JOINT_KEY} has {key} {number!r}, {expected}")
     if values.get("pooling") == "sum" and values["activation"] != "log1p":
         raise EncoderError(f"{where}: {JOINT_KEY} has activation {values['activation']!r}; pooling 'sum' is of 'log1p'")
 

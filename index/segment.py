@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -223,12 +223,7 @@ class Segment:
         """Returns the impacts of terms in documents; see `reference.lookup`."""
         if (compiled := kernels()) is None:
             return reference.lookup(self.postings, terms, documents)
-        if documents.size < 2 or (documents[1:] >= documents[:-1]).all():
-            return compiled.lookup(*self.postings, terms, documents)
-        order = np.argsort(documents, kind="stable")
-        found = np.empty((documents.size, terms.size), np.uint8)
-        found[order] = compiled.lookup(*self.postings, terms, documents[order])
-        return found
+        return _ascending(documents, lambda rows: compiled.lookup(*self.postings, terms, rows))
 
     def sums(
         self, terms: NDArray[np.uint32], weights: NDArray[np.uint32], documents: NDArray[np.int64]
@@ -236,12 +231,7 @@ class Segment:
         """Returns the sums of weight x impact of terms in documents; see `reference.sums`."""
         if (compiled := kernels()) is None:
             return reference.sums(self.postings, terms, weights, documents)
-        if documents.size < 2 or (documents[1:] >= documents[:-1]).all():
-            return compiled.sums(*self.postings, terms, weights, documents)
-        order = np.argsort(documents, kind="stable")
-        found = np.empty(documents.size, np.int64)
-        found[order] = compiled.sums(*self.postings, terms, weights, documents[order])
-        return found
+        return _ascending(documents, lambda rows: compiled.sums(*self.postings, terms, weights, rows))
 
     def literal_counts(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Returns how many of some rows hold each of `postings.terms` in their own text, uint32 (T,)."""
@@ -278,6 +268,17 @@ class Segment:
             "bytes": self.bytes,
             "dense": self.manifest.get("dense"),
         }
+
+
+def _ascending(rows: NDArray[np.int64], look: Callable[[NDArray[np.int64]], NDArray[Any]]) -> NDArray[Any]:
+    """Returns what `look` gives for rows, a line each, though it takes them in ascending order alone."""
+    if rows.size < 2 or (rows[1:] >= rows[:-1]).all():
+        return look(rows)
+    order = np.argsort(rows, kind="stable")
+    found = look(rows[order])
+    back = np.empty_like(found)
+    back[order] = found
+    return back
 
 
 def spans(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:

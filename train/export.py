@@ -73,7 +73,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     activation = recipe.activation if recipe.pooling == "max" else "log1p"  # a sum of log1p has no other
     options = {"gelu": recipe.gelu, "pooling": recipe.pooling, "queries": recipe.query_side}
     unusual: dict[str, Any] = {key: value for key, value in options.items() if value != OPTIONS[key][0]}
-    unusual |= {key: getattr(recipe, key) for key, (usual, _) in NUMBERS.items() if getattr(recipe, key) != usual}
+    unusual |= {key: getattr(recipe, key) for key, (usual, *_) in NUMBERS.items() if getattr(recipe, key) != usual}
     return {
         "version": VERSION,
         "branch_layers": recipe.branch,

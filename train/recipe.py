@@ -31,14 +31,8 @@ POOLING_NAMES = ("max", "sum")
 MINING = ("lexical", "learned", "dense", "base")
 
 
-FINISHING = (
-    "name",
-    "idf",
-    "encoder_length",
-    "prune",
-    "expansion",
-    "damping",
-)  # have a bearing on what is exported, and on no step
+# What has a bearing on what is exported, and on no step.
+FINISHING = ("name", "idf", "encoder_length", "prune", "expansion", "damping")
 
 
 @dataclass(frozen=True)
@@ -191,7 +185,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 1e9),
     "prune": (0, 0.99),
-    "expansion": (0, 99),
+    "expansion": (0.01, 99),
     "damping": (0, 0.99),
     "documents": (2, 1e5),
     "seeds": (1, 1e5),
@@ -294,7 +288,7 @@ RECIPES: dict[str, Recipe] = {
             teachers={"base": 0.6, "bm25": 0.4},
             mining=("lexical", "base"),
         ),
-        # Goes on from a sparse half that is trained, with the same penalty and gentler rates: for texts of your own.
+        # Goes on from a sparse half that is trained, on longer texts, with gentler rates and a lighter penalty.
         Recipe(
             "further",
             steps=600,

@@ -51,10 +51,7 @@ def _hit(hit: Hit) -> dict[str, Any]:
     found: dict[str, Any] = {
         "rank": hit.rank, "id": hit.id, "score": hit.score, "title": hit.title, "text": hit.text,
         "metadata": hit.metadata, "parent": hit.parent, "start": hit.start,
-        "strands": {
-            name: {"score": view.score, "normalised": view.normalised, "rank": view.rank, "weight": view.weight}
-            for name, view in hit.strands.items()
-        },
-        "matches": [{"strand": m.strand, "term": m.term, "contribution": m.contribution} for m in hit.matches],
+        "strands": {name: view._asdict() for name, view in hit.strands.items()},
+        "matches": [match._asdict() for match in hit.matches],
     }  # fmt: skip
     return found if hit.probability is None else {**found, "probability": hit.probability}
