@@ -221,6 +221,7 @@ def _joint(
             half.prune,
             half.damping,
             half.expansion,
+            half.query_expansion,
         ),
         {**terms, **(_query_arrays(table) if table else {})},
     )

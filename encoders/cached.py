@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .cache import Space, VectorCache, key_of
-from .contract import TRANSFORMER, DenseEncoder, Identity, JointEncoder, SparseEncoder
+from .contract import TRANSFORMER, DenseEncoder, FullQueries, Identity, JointEncoder, SparseEncoder, full_queries
 from .onnx_runtime import check_texts
 from .queries import csr
 
@@ -195,6 +195,11 @@ class CachedSparse(_Cached):
     def document_terms(self, texts: Sequence[str]) -> csr_matrix:
         """Returns the documents' own terms, which cost no model."""
         return getattr(self.encoder, "document_terms", self.encoder.encode_queries)(texts)
+
+    @property
+    def full_queries(self) -> FullQueries | None:
+        """What gives full queries for the encoder behind this one; None where nothing does."""
+        return full_queries(self.encoder)
 
     def term_names(self, text: str) -> dict[int, str]:
         """Returns the readable names of a query's terms, by column."""

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from .contract import DenseEncoder, EncoderError, Identity, SparseEncoder
+from .contract import DenseEncoder, EncoderError, FullQueries, Identity, SparseEncoder, full_queries
 from .manifest import whole_number
 from .onnx_runtime import check_texts
 from .windows import LEAST_SIZE, Windows, windows_for
@@ -109,6 +109,11 @@ class ChunkedSparse(_Chunked):
     def document_terms(self, texts: Sequence[str]) -> csr_matrix:
         """Returns float32 (len(texts), dim): the terms that whole texts hold, as queries have them, cut nowhere."""
         return self._pooled(self.encoder.encode_queries, texts, "max")
+
+    @property
+    def full_queries(self) -> FullQueries | None:
+        """What gives full queries for the encoder behind this one; None where nothing does."""
+        return full_queries(self.encoder)
 
     def term_names(self, text: str) -> dict[int, str]:
         """Returns the readable names of a query's terms, by column."""

@@ -6,7 +6,7 @@ transformer, queries only through a tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -87,6 +87,19 @@ class SparseEncoder(Protocol):
 
 
 @runtime_checkable
+class FullQueries(Protocol):
+    """A sparse encoder whose queries can say more where no dense strand hears them: see `full_queries`."""
+
+    def encode_full_queries(self, texts: Sequence[str]) -> csr_matrix:
+        """Returns float32 (len(texts), dim), weights as those of `SparseEncoder.encode_queries`."""
+        ...
+
+    def column_names(self, columns: Iterable[int]) -> dict[int, str]:
+        """Returns the readable names of some columns, by column."""
+        ...
+
+
+@runtime_checkable
 class DenseEncoder(Protocol):
     """Text to dense vectors, compared by inner product."""
 
@@ -115,6 +128,14 @@ class JointEncoder(Protocol):
     def encode_documents(self, texts: Sequence[str]) -> tuple[csr_matrix, NDArray[np.float32]]:
         """Returns the sparse and the dense vectors of the same texts."""
         ...
+
+
+def full_queries(encoder: Any) -> FullQueries | None:
+    """Returns what gives full queries for an encoder; None where nothing does.
+
+    An encoder in front of another says so by an attribute `full_queries`.
+    """
+    return encoder if isinstance(encoder, FullQueries) else getattr(encoder, "full_queries", None)
 
 
 def no_table(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from .contract import QUERIES, STATIC, TRANSFORMER, EncoderError, Identity, no_t
 from .graph import DENSE, INPUT, OWN, WANT_DENSE, WANT_SPARSE, WEIGHTS
 from .manifest import TERMS, ModelFolder, checked_length
 from .onnx_runtime import TOKEN_BUDGET, OnnxModel, check_texts
-from .queries import StaticQueries, TokenQueries, csr, damped, expanded, no_row
+from .queries import NearTerms, StaticQueries, TokenQueries, csr, damped, expanded, no_row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +67,14 @@ class OnnxJointEncoder:
             self.model.tokenizer, self.facts.dim, specials=manifest.specials, idf=manifest.idf
         )
         self.static_queries = StaticQueries(folder, self.model.tokenizer) if self.facts.static else None
+
+    @cached_property
+    def near_terms(self) -> NearTerms | None:
+        """What gives queries further terms; None where the model has no such table or factor."""
+        if self.static_queries is None or not self.facts.query_expansion:
+            return None
+        terms = np.arange(self.facts.dim)[self._terms]
+        return NearTerms(self.static_queries, np.setdiff1d(terms, self._specials), self.facts.query_expansion)
 
     @property
     def dense(self) -> JointDense:
@@ -221,21 +229,31 @@ class JointLearned:
 
     def encode_queries(self, texts: Sequence[str]) -> csr_matrix:
         """Returns float32 (len(texts), vocabulary): a weight per distinct token, or what the model makes of them."""
-        if self._encoded:
+        if self.joint.facts.queries == "encoded":
             return self.joint.encode_learned(texts, "query")
         return self.joint.token_queries.encode(texts)
 
+    def encode_full_queries(self, texts: Sequence[str]) -> csr_matrix:
+        """Returns float32 (len(texts), vocabulary): queries as they are where no dense strand hears them.
+
+        Tokens weigh more the more often a query has them, and terms near the query are in it, too, where the model has
+        a table of static queries and says how much they weigh. Beside a dense strand neither helps (measured:
+        benchmarks/README.md), and both cost time. Binary and encoded queries are as ever.
+        """
+        if self.joint.facts.queries != "idf":
+            return self.encode_queries(texts)
+        return self.joint.token_queries.encode(texts, self.joint.near_terms, counted=True)
+
     def vocabulary(self) -> list[str]:
         """Returns the token of each column."""
-        return [self.joint.model.tokenizer.token(number) for number in range(self.joint.facts.dim)]
+        return list(self.column_names(range(self.joint.facts.dim)).values())
 
     def term_names(self, text: str) -> dict[int, str]:
         """Returns the wordpieces of a text's terms, by column."""
-        if self._encoded:
-            columns = self.encode_queries([text]).indices.tolist()
-            return {column: self.joint.model.tokenizer.token(column) for column in columns}
+        if self.joint.facts.queries == "encoded":
+            return self.column_names(self.encode_queries([text]).indices.tolist())
         return self.joint.token_queries.names(text)
 
-    @property
-    def _encoded(self) -> bool:
-        return self.joint.facts.queries == "encoded"
+    def column_names(self, columns: Iterable[int]) -> dict[int, str]:
+        """Returns the wordpieces of some columns, by column."""
+        return {column: self.joint.model.tokenizer.token(column) for column in columns}

@@ -18,6 +18,9 @@ The key "plait" may also say, where it is not the first of each:
     prune     0, or a share of a document's largest weight: terms that weigh no more are left out
     expansion 1, or a factor: terms that are none of a document's own weigh so many times as much, after `prune`
     damping   0, or a power: a document's weights are divided by their Euclidean norm to it, at last
+    query_expansion
+              0, or a factor: a query that no dense strand hears is given terms near it by the static table, where there
+              is one; they weigh their cosine less .2 times this
     queries   "idf": presence, weighted by the index or by an idf.json; "binary": presence alone; "encoded": queries go
               through the sparse half as documents do
 
@@ -49,7 +52,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "queries": ("idf", "binary", "encoded"),
 }
 # Numbers that may be left out too: what is meant then, the least, and what they stay below.
-NUMBERS = {"prune": (0, 0, 1), "expansion": (1, 0.01, 100), "damping": (0, 0, 1)}
+NUMBERS = {"prune": (0, 0, 1), "expansion": (1, 0.01, 100), "damping": (0, 0, 1), "query_expansion": (0, 0, 100)}
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class SparseHalf:
         prune: terms that weigh no more than this share of a document's largest weight are left out.
         damping: a document's weights are divided by their Euclidean norm to this power.
         expansion: terms that are none of a document's own weigh so many times as much.
+        query_expansion: how much terms near a query weigh in it.
     """
 
     branch_layers: int
@@ -83,6 +87,7 @@ class SparseHalf:
     prune: float = 0.0
     damping: float = 0.0
     expansion: float = 1.0
+    query_expansion: float = 0.0
 
     @property
     def rows(self) -> int:

@@ -41,6 +41,7 @@ class JointFacts:
         prune: terms that weigh no more than this share of a document's largest are left out; not written where it is 0.
         damping: a document's weights are divided by their Euclidean norm to this power; not written where it is 0.
         expansion: terms that are none of a document's own weigh so many times as much; not written where it is 1.
+        query_expansion: how much terms near a query weigh in it, see `queries.NearTerms`; not written where it is 0.
     """
 
     activation: str
@@ -51,6 +52,7 @@ class JointFacts:
     prune: float = 0.0
     damping: float = 0.0
     expansion: float = 1.0
+    query_expansion: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Manifest:
     def to_text(self) -> str:
         """Returns the text of plait.json."""
         values = {key: value for key, value in asdict(self).items() if value is not None}
-        usual = {"queries": "idf", "prune": 0.0, "damping": 0.0, "expansion": 1.0}
+        usual = {"queries": "idf", "prune": 0.0, "damping": 0.0, "expansion": 1.0, "query_expansion": 0.0}
         for key in [key for key, value in usual.items() if self.joint is not None and values["joint"][key] == value]:
             del values["joint"][key]
         return json.dumps(values, indent=1, sort_keys=True) + "\n"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .contract import DenseEncoder, EncoderError, Identity, SparseEncoder
+from .contract import DenseEncoder, EncoderError, FullQueries, Identity, SparseEncoder, full_queries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,6 +62,11 @@ class PairedLearned(_Paired[SparseEncoder]):
     def document_terms(self, texts: Sequence[str]) -> csr_matrix:
         """Returns the terms that documents themselves hold, as queries, for the index's IDF."""
         return getattr(self.documents, "document_terms", self.queries.encode_queries)(texts)
+
+    @property
+    def full_queries(self) -> FullQueries | None:
+        """What gives full queries for the encoder behind this one; None where nothing does."""
+        return full_queries(self.queries)
 
     def term_names(self, text: str) -> dict[int, str]:
         """Returns the readable names of a query's terms, by column."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .contract import EncoderError, Identity
+from .contract import EncoderError, FullQueries, Identity, full_queries
 from .pool import Pool
 from .worker import DENSE, JOINT, LEARNED, READY
 
@@ -113,6 +113,11 @@ class PooledLearned(_Pooled):
     def document_terms(self, texts: Sequence[str]) -> csr_matrix:
         """Returns the documents' own terms, found in this process: they cost no model."""
         return getattr(self.encoder, "document_terms", self.encoder.encode_queries)(texts)
+
+    @property
+    def full_queries(self) -> FullQueries | None:
+        """What gives full queries for the encoder behind this one; None where nothing does."""
+        return full_queries(self.encoder)
 
     def term_names(self, text: str) -> dict[int, str]:
         """Returns the readable names of a query's terms, by column."""

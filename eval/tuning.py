@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..retriever.fusion import FUSIONS
+from ..retriever.fusion import chosen as chosen_fusion
 from .contract import EvalError
 from .gains import EVERY, GAINS, Floats, Measure, measure_named
 from .judged import Judged
@@ -197,7 +197,7 @@ def choosing(
     judged: Judged, measure: Measure, *, prior: Mapping[str, float] | None = None, step: float = STEP
 ) -> Choosing:
     """Returns what weights are chosen from; the arguments are those of `tune`."""
-    known = FUSIONS["convex"].weights if prior is None else prior
+    known = chosen_fusion("convex").weights_among(judged.strands) if prior is None else prior
     grid, near = simplex(len(judged.strands), step), shares(known, judged.strands)
     values = judged.table(grid, measure)
     whole = Measure(measure.name, measure.gain, EVERY)

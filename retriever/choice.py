@@ -62,7 +62,7 @@ def chosen_for(
     for strand in given or {}:
         if strand not in found.weights:
             raise QueryError(f"a weight is given for {strand!r}; strands are: {', '.join(found.weights)}")
-    values = weights_for(strands, found.weights if given is None else given)
+    values = weights_for(strands, found.weights_among(strands) if given is None else given)
     source = "this search" if weights is not None else "plait" if own is None else "the index"
     alone = int((values > 0).sum()) == 1
     kept = settings.get("pipeline")

@@ -7,7 +7,7 @@ document's fused score does not depend on how many hits were asked for, nor on w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import specs
 from .errors import QueryError
 from .normalise import NORMALISATIONS, TRANSFORMS, WINDOW, WINDOWED, Candidates, Floats
-from .strands import ALL_STRANDS, with_neighbours
+from .strands import ALL_STRANDS, NEIGHBOURS, with_neighbours
 
 RRF_K = 60.0
 EDGE = 1e-3  # how near to 0 and 1 log-odds may come
@@ -74,6 +74,7 @@ class Combination:
     Attributes:
         function: values, candidates, weights and options -> float64 (candidates,).
         weights: by strand.
+        fewer: the weights of sets of strands to which those do not fit; see `weights_among`.
         normalise, transform: names of the tables in `normalise`.
         ranks: whether ranks count, so that every strand's window is needed.
         monotone: whether a higher value never lowers the result, so that a top k can be proven.
@@ -81,6 +82,7 @@ class Combination:
 
     function: Callable[..., Floats]
     weights: Mapping[str, float]
+    fewer: Mapping[frozenset[str], Mapping[str, float]] = field(default_factory=dict)
     normalise: str = "bounds"
     transform: str = "none"
     ranks: bool = False
@@ -90,9 +92,14 @@ class Combination:
 _ALIKE = dict.fromkeys(ALL_STRANDS, 1.0)
 # Settled with the collections of `benchmarks/fusion.py` in sight; that page judges halves by each other.
 _CHOSEN = with_neighbours({"lexical": 0.135, "learned": 0.07, "dense": 0.795})
+# Beside the two others the learned strand has little to add; where one is missing, it stands in for it.
+_FEWER = {
+    frozenset(weights): with_neighbours(weights)
+    for weights in ({"lexical": 0.14, "learned": 0.86}, {"learned": 0.4, "dense": 0.6})
+}
 #: The fusions by name: how the scores of several strands become one. docs/ranking.md describes each.
 FUSIONS: dict[str, Combination] = {
-    "convex": Combination(convex, _CHOSEN, normalise="norm"),
+    "convex": Combination(convex, _CHOSEN, _FEWER, normalise="norm"),
     "rrf": Combination(rrf, _ALIKE, normalise="rank", ranks=True),
     "combsum": Combination(combsum, _ALIKE),
     "combmnz": Combination(combmnz, _ALIKE, ranks=True),
@@ -108,18 +115,24 @@ class Fusion:
 
     Attributes:
         name: as it was written, options included.
-        weights: those it takes when none are given.
+        weights: those it takes when none are given, of all strands.
+        fewer: and where only some take part, see `weights_among`.
         window: how many of each strand's own best it looks at; 0 for none.
         monotone: see `Combination`.
     """
 
     name: str
     weights: Mapping[str, float]
+    fewer: Mapping[frozenset[str], Mapping[str, float]]
     window: int
     monotone: bool
     _normalise: Callable[[Candidates], Floats]
     _transform: Callable[[Floats], Floats]
     _combine: Callable[[Floats, Candidates, Floats], Floats]
+
+    def weights_among(self, strands: Sequence[str]) -> Mapping[str, float]:
+        """Returns the weights that it takes for some strands when none are given; a neighbour counts as our own."""
+        return self.fewer.get(frozenset(NEIGHBOURS.get(strand, strand) for strand in strands), self.weights)
 
     def values(self, candidates: Candidates) -> Floats:
         """Returns what the strands' scores are before they are combined, float64 (candidates, strands)."""
@@ -154,6 +167,7 @@ def chosen(text: str) -> Fusion:
     return Fusion(
         name=text,
         weights=row.weights,
+        fewer=row.fewer,
         window=WINDOW if row.ranks or normalise in WINDOWED else 0,
         monotone=row.monotone,
         _normalise=partial(functions[0], **first),

@@ -110,7 +110,7 @@ class LuceneStrand(ABC):
         """Returns None: see `encode_documents`."""
         return
 
-    def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[LuceneQuery]:
+    def encode(self, texts: Sequence[str], snapshot: Snapshot, *, full: bool = False) -> list[LuceneQuery]:
         """Returns a query for each text.
 
         Raises:

@@ -85,12 +85,12 @@ def check_fusion(fusion: str, weights: Mapping[str, float] | None, strands: Sequ
     Raises:
         QueryError: the fusion is unknown, or a weight is.
     """
-    known = chosen(fusion).weights
+    taken = chosen(fusion)
     if weights is None:
-        return weights_for(strands, known)
+        return weights_for(strands, taken.weights_among(strands))
     for name in weights:
-        if name not in known:
-            raise QueryError(f"a weight is given for {name!r}; strands are: {', '.join(known)}")
+        if name not in taken.weights:
+            raise QueryError(f"a weight is given for {name!r}; strands are: {', '.join(taken.weights)}")
     return weights_for(strands, weights)
 
 
@@ -130,7 +130,8 @@ def _fused(
         snapshot, tuple(strands), settings.fusion, settings.reach, within, settings.exactness, exact=settings.prove
     )
     clock = _Clock()
-    encoded = [strand.encode(texts, snapshot) for strand in strands]
+    full = not any(strand.name == "dense" for strand in strands)
+    encoded = [strand.encode(texts, snapshot, full=full) for strand in strands]
     encoding = clock.lap() / max(len(texts), 1)
     for start in range(0, len(texts), AT_ONCE):
         chunk = [queries[start : start + AT_ONCE] for queries in encoded]

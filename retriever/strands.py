@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..encoders.contract import DenseEncoder, Identity, SparseEncoder
+from ..encoders.contract import DenseEncoder, FullQueries, Identity, SparseEncoder, full_queries
 from ..index import Hits, Selection, Snapshot
 from ..index.contract import SparseStrand
 from .errors import QueryError
@@ -71,8 +71,8 @@ class Strand(Protocol):
         """Returns the terms that the texts themselves hold, or None where that is all that is stored."""
         ...
 
-    def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[Any]:
-        """Returns a query for each text."""
+    def encode(self, texts: Sequence[str], snapshot: Snapshot, *, full: bool = False) -> list[Any]:
+        """Returns a query for each text; `full` where no dense strand hears it, so that it must say all by itself."""
         ...
 
     def search(
@@ -129,20 +129,21 @@ class Sparse:
         terms = getattr(self.encoder, "document_terms", self.encoder.encode_queries)
         return terms(texts) if expands else None
 
-    def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[SparseQuery]:
+    def encode(self, texts: Sequence[str], snapshot: Snapshot, *, full: bool = False) -> list[SparseQuery]:
         """Returns a query for each text, weighted by the snapshot's IDF where the encoder leaves that to the index."""
-        rows = self.encoder.encode_queries(texts)
+        whole = full_queries(self.encoder) if full else None
+        rows = self.encoder.encode_queries(texts) if whole is None else whole.encode_full_queries(texts)
         rows.sort_indices()
-        return [self._query(rows, i, text, snapshot) for i, text in enumerate(texts)]
+        return [self._query(rows, i, text, snapshot, whole) for i, text in enumerate(texts)]
 
-    def _query(self, rows: Any, i: int, text: str, snapshot: Snapshot) -> SparseQuery:
+    def _query(self, rows: Any, i: int, text: str, snapshot: Snapshot, whole: FullQueries | None) -> SparseQuery:
         inside = slice(rows.indptr[i], rows.indptr[i + 1])
         terms = snapshot.terms(self.name, rows.indices[inside])
         weights = rows.data[inside].astype(np.float32)
         if self.identity.query_weights == "idf":
             weights = weights * snapshot.idf(terms)
-        names = self.encoder.term_names(text)
         columns = rows.indices[inside].tolist()
+        names = self.encoder.term_names(text) if whole is None else whole.column_names(columns)
         known = weights > 0
         named = {int(t): names.get(c, str(c)) for t, c in zip(terms.tolist(), columns, strict=True)}
         return SparseQuery(terms[known], weights[known], named)
@@ -200,7 +201,7 @@ class Dense:
     def literal_terms(self, texts: Sequence[str]) -> None:
         """Returns None: a dense vector has no terms."""
 
-    def encode(self, texts: Sequence[str], snapshot: Snapshot) -> list[NDArray[np.float32]]:
+    def encode(self, texts: Sequence[str], snapshot: Snapshot, *, full: bool = False) -> list[NDArray[np.float32]]:
         """Returns one vector a text."""
         return list(self.encoder.encode_queries(texts))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..encoders.contract import SparseEncoder
+from ..encoders.contract import FullQueries, SparseEncoder, full_queries
 from ..eval import EvalError, evaluate, load_beir, score_run
 from ..retriever import PlaitError, Retriever
 from .encoded import Vectors
@@ -137,10 +137,24 @@ class Counting:
         """Returns what the encoder returns."""
         return self._encoder.term_names(text)
 
+    @property
+    def full_queries(self) -> FullQueries | None:
+        """What gives full queries for the encoder, their terms counted, too; None where nothing does."""
+        whole = full_queries(self._encoder)
+        return None if whole is None else _CountingFull(whole, self.queries)
+
     def of(self, dense: Any) -> Any:
         """Returns the dense half of the same joint encoder such that one pass still serves both."""
         same = self.joint is not None and getattr(dense, "joint", None) is self.joint.inner
         return _Half(dense, self.joint) if same else dense
+
+
+class _CountingFull:
+    def __init__(self, whole: FullQueries, terms: Terms) -> None:
+        self._whole, self._terms, self.column_names = whole, terms, whole.column_names
+
+    def encode_full_queries(self, texts: Sequence[str]) -> Any:
+        return self._terms.count(self._whole.encode_full_queries(texts))
 
 
 class _CountingJoint:

@@ -32,7 +32,7 @@ MINING = ("lexical", "learned", "dense", "base")
 
 
 # What has a bearing on what is exported, and on no step.
-FINISHING = ("name", "idf", "encoder_length", "prune", "expansion", "damping")
+FINISHING = ("name", "idf", "encoder_length", "prune", "expansion", "damping", "query_expansion")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Recipe:
             penalty holds them down in training.
         damping: the finished encoder divides a document's weights by their Euclidean norm to this power. Terms add up
             in a long text, and more in one longer than those trained on, so that it would match everything.
+        query_expansion: the finished encoder gives a query that no dense strand hears the terms that are near it in the
+            table of static queries, once the model has one; they weigh their cosine less .2 times this.
         gelu: whether the head's transform has an activation.
         literal: the literal residual: a document's own words have a learned weight beside the expansion.
         activation: "log1p" or "log1p_log1p", after pooling.
@@ -105,6 +107,7 @@ class Recipe:
     prune: float = 0.0
     expansion: float = 1.0
     damping: float = 0.0
+    query_expansion: float = 0.0
     gelu: bool = False
     literal: bool = True
     activation: str = "log1p"
@@ -187,6 +190,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "prune": (0, 0.99),
     "expansion": (0.01, 99),
     "damping": (0, 0.99),
+    "query_expansion": (0, 99),
     "documents": (2, 1e5),
     "seeds": (1, 1e5),
     "queries": (1, 1e6),
@@ -283,6 +287,7 @@ RECIPES: dict[str, Recipe] = {
             prune=0.03,
             expansion=1.5,
             damping=0.2,
+            query_expansion=0.3,
             penalty_weight=1.5e-2,
             warm_up=0.15,
             teachers={"base": 0.6, "bm25": 0.4},
@@ -298,6 +303,7 @@ RECIPES: dict[str, Recipe] = {
             prune=0.03,
             expansion=1.5,
             damping=0.2,
+            query_expansion=0.3,
             penalty_weight=6e-3,
             warm_up=0.0,
             teachers={"base": 0.6, "bm25": 0.4},

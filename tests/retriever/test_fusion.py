@@ -165,3 +165,24 @@ def test_impossible_weights_are_refused():
 def test_every_fusion_has_a_weight_for_every_strand():
     for fusion in FUSIONS.values():
         assert set(fusion.weights) == {"lexical", "learned", "dense", "lucene", "lucene-impact"}
+
+
+@pytest.mark.parametrize(
+    ("strands", "wanted"),
+    [
+        (("lexical", "learned", "dense"), [0.135, 0.07, 0.795]),
+        (("lexical", "dense"), [0.135, 0.795]),
+        (("lexical", "learned"), [0.14, 0.86]),
+        (("learned", "lexical"), [0.86, 0.14]),
+        (("learned", "dense"), [0.4, 0.6]),
+        (("learned", "lucene"), [0.86, 0.14]),
+        (("lexical", "learned", "lucene-impact"), [0.14, 0.86, 0.86]),
+        (("dense", "lucene-impact"), [0.6, 0.4]),
+        (("lexical", "lucene"), [0.135, 0.135]),
+        (("learned",), [0.07]),
+    ],
+)
+def test_a_missing_strand_changes_what_the_others_weigh(strands, wanted):
+    fusion = chosen("convex")
+    assert weights_for(strands, fusion.weights_among(strands)).tolist() == wanted
+    assert set(weights_for(strands, chosen("rrf").weights_among(strands)).tolist()) == {1}

@@ -9,7 +9,7 @@ from plait.encoders.build import build
 from plait.retriever import Document, MismatchError, Retriever
 from plait.retriever.encoders import made_with
 
-from tests.encoders.joint_folders import Kind, make_joint
+from tests.encoders.joint_folders import Kind, change_config, make_joint
 
 TEXTS = ["open search engine", "a dense vector", "", "sparse term weights rank documents", "open search engine"]
 NAMES = ("lexical", "learned", "dense")
@@ -97,6 +97,61 @@ def test_an_index_by_name_opens_with_either_kind_of_queries(folder, runs, tmp_pa
     with Retriever.open(tmp_path / "i") as opened:
         assert opened.search("dense vector", 3) == expected
         assert opened.search("dense vector", 5, strands="dense") == alone
+
+
+@pytest.fixture
+def expanding(tmp_path):
+    """An index by a model that gives queries further terms."""
+    checkpoint = make_joint(Kind(terms=70, static=8), tmp_path / "checkpoint")
+    change_config(checkpoint, query_expansion=0.5)
+    build(checkpoint, tmp_path / "expanding", head="joint")
+    name = str(tmp_path / "expanding")
+    with Retriever.create(tmp_path / "i", learned=name, dense=name) as made:
+        made.add(documents())
+        made.commit()
+        yield made
+
+
+def asked_terms(retriever, query, strands, **options):
+    hits = retriever.search(query, 5, strands=strands, explain=True, **options)
+    return {match.term for hit in hits for match in hit.matches if match.strand == "learned"}
+
+
+@pytest.mark.parametrize("strands", ["learned", "lexical,learned"])
+def test_where_no_dense_strand_hears_a_query_the_learned_one_says_more(expanding, strands):
+    learned = load_learned(expanding.info()["encoders"]["learned"]["name"])
+    own = {learned.vocabulary()[column] for column in learned.encode_queries(["open search"]).indices}
+    full = {learned.vocabulary()[column] for column in learned.encode_full_queries(["open search"]).indices}
+    assert asked_terms(expanding, "open search", strands) <= full
+    assert asked_terms(expanding, "open search", strands) - own
+    for others in ("learned,dense", "lexical,learned,dense", None):
+        assert asked_terms(expanding, "open search", others) <= own
+
+
+def test_full_queries_are_weighed_as_others_are(expanding):
+    """A score is the sum of what the terms add, also of those that the query does not hold; batches score alike."""
+    for query in ("open search", "open open search"):
+        hits = expanding.search(query, 5, strands="learned", explain=True)
+        assert hits
+        for hit in hits:
+            added = sum(match.contribution for match in hit.matches)
+            assert hit.strands["learned"].score == pytest.approx(added, rel=1e-5)
+    once, twice = (expanding.search(query, 5, strands="learned") for query in ("open search", "open open search"))
+    assert [hit.strands["learned"].score for hit in once] != [hit.strands["learned"].score for hit in twice]
+    batch = expanding.search_batch(["open search", "open open search"], 5, strands="learned")
+    assert [[hit.score for hit in answer] for answer in batch] == [
+        [hit.score for hit in hits] for hits in (once, twice)
+    ]
+
+
+def test_idf_still_counts_the_documents_own_terms(expanding, tmp_path):
+    checkpoint = make_joint(Kind(terms=70, static=8), tmp_path / "other")
+    build(checkpoint, tmp_path / "plain", head="joint")
+    with Retriever.create(tmp_path / "j", learned=str(tmp_path / "plain"), dense=str(tmp_path / "plain")) as made:
+        made.add(documents())
+        made.commit()
+        scores = [[hit.score for hit in one.search("open search", 5)] for one in (made, expanding)]
+        assert scores[0] == scores[1]
 
 
 def test_another_model_is_refused(folder, tmp_path):
