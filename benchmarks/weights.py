@@ -35,7 +35,7 @@ def main() -> None:
     args = _arguments()
     where = common.machine()
     measured: dict[str, dict[str, float]] = {}
-    for name, folder, split in _collections(args):
+    for name, folder, split in collections_of(args):
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             measured[name] = _swept(folder, split, args.work / f"{folder.name}.index", args.queries)
@@ -58,17 +58,22 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = common.parser(__doc__ or "")
     parser.add_argument("data", type=Path, metavar="DATA", help="folder with beir/COLLECTION/ and pairs/*.jsonl.xz")
+    drawing_options(parser)
+    return parser.parse_args()
+
+
+def drawing_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what `collections_of` is told."""
     parser.add_argument(
         "--work", type=Path, required=True, help="indexes and drawn collections; may be that of quality.py --index-dir"
     )
     parser.add_argument("--limit", type=int, default=15000, help="pairs a source that the model was trained on")
     parser.add_argument("--documents", type=int, default=2000, help="documents drawn from a source of pairs")
     parser.add_argument("--queries", type=int, default=300, help="the most queries of a collection")
-    return parser.parse_args()
 
 
-def _collections(args: argparse.Namespace) -> list[tuple[str, Path, str]]:
-    """Returns names, folders and splits."""
+def collections_of(args: argparse.Namespace) -> list[tuple[str, Path, str]]:
+    """Returns names, folders and splits of collections that no quality target uses, drawn where they must be."""
     found = []
     for name, split in SPLITS.items():
         folder = common.existing(args.data / "beir" / name, "a BEIR folder")
