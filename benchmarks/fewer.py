@@ -25,10 +25,11 @@ MEASURE = "nDCG@10"
 K = 11  # one more than are judged: a document that is the query itself is dropped
 PLAIN, COUNTED, NEAR, FULL = "tokens alone", "repeats counted", "with near terms", "both, the default"
 PAIRS = {
-    ("lexical", "learned"): (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 12.0),
+    ("lexical", "learned"): (0.05, 0.1, 0.16, 0.25, 0.5, 1.0, 1.93),
     ("learned", "dense"): (0.1, 0.25, 0.4, 0.67, 1.0, 1.5),
     ("lexical", "dense"): (0.1, 0.17, 0.25, 0.4),
-}  # the first's weight over the second's
+}  # the first's weight over the second's; 1.93 and .17 are those of all three together
+TIMED, WARM_UP = 220, 20  # queries
 Scores = dict[str, float]
 
 
@@ -78,11 +79,16 @@ def main() -> None:
         + ", ".join(" to ".join(f"{name} {weight:g}" for name, weight in _own(kept).items()) for kept in default)
         + "; lexical to dense what they have beside the learned strand, .17.",
     ]
+    timed = {} if args.timed is None else _timed(args.timed, list(load_beir(six[0][1]).queries.values()))
+    tables = [
+        _table("The learned strand alone, by what its queries say", queries, groups),
+        _table("Two strands", pairs, groups),
+    ]
+    if timed:
+        tables.append(common.Table("Milliseconds, learned strand alone", ("", "p50", "p95"), list(timed.values())))
     page = common.write(
-        "fewer", args.results, where=where, checks=[], raw={"queries": queries, "pairs": pairs},
-        tables=[_table("The learned strand alone, by what its queries say", queries, groups),
-                _table("Two strands", pairs, groups)],
-        notes=notes, about="The learned strand without the dense one, and the weights of two strands.",
+        "fewer", args.results, where=where, checks=[], raw={"queries": queries, "pairs": pairs, "milliseconds": timed},
+        tables=tables, notes=notes, about="The learned strand without the dense one, and the weights of two strands.",
     )  # fmt: skip
     print(page)
 
@@ -91,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser = common.parser(__doc__ or "")
     parser.add_argument("data", type=Path, metavar="DATA", help="folder with beir/COLLECTION/ and pairs/*.jsonl.xz")
     drawing_options(parser)
+    parser.add_argument("--timed", type=Path, metavar="INDEX", help="an index in which both kinds of queries are timed")
     return parser.parse_args()
 
 
@@ -122,6 +129,26 @@ def _measured(folder: Path, split: str, index: Path, most: int) -> tuple[Scores,
                 )
                 by_weights[f"{first} / {second} {ratio:g}"] = _score(found, qrels)
     return by_queries, by_weights
+
+
+def _timed(index: Path, texts: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    """Returns what searches of the learned strand take by both kinds of queries, in turns."""
+    took: dict[str, list[float]] = {PLAIN: [], FULL: []}
+    joint = load_joint()
+    with (
+        closing(Retriever.open(index, learned=Saying(joint.learned, joint.token_queries.encode))) as plain,
+        closing(Retriever.open(index)) as full,
+    ):
+        for number, text in enumerate(texts[:TIMED]):
+            for way, retriever in ((PLAIN, plain), (FULL, full)):
+                seconds = common.timed(lambda opened=retriever, asked=text: opened.search(asked, strands="learned"))
+                if number >= WARM_UP:
+                    took[way].append(1000 * seconds)
+        documents = len(full)
+    return {
+        way: (f"{way}, {documents:,} documents", *(f"{common.percentile(times, share):.2f}" for share in (0.5, 0.95)))
+        for way, times in took.items()
+    }
 
 
 def _score(run: Run, qrels: Qrels) -> float:

@@ -109,7 +109,7 @@ class TokenQueries:
         lists = list(self._tokenizer.id_lists([self._prompt + text for text in texts]))
         rows = [self._row(ids, counted=counted) for ids in lists]
         if near is not None:
-            rows = [near.joined(row, ids) for row, ids in zip(rows, lists, strict=True)]
+            rows = [near.joined(row, ids, self._weights) for row, ids in zip(rows, lists, strict=True)]
         return csr(rows, self._dim)
 
     def _row(self, ids: list[int], *, counted: bool) -> Row:
@@ -151,8 +151,11 @@ class NearTerms:
         self._terms = np.asarray(terms, dtype=np.int32)
         self._rows: NDArray[np.float32] | None = None
 
-    def joined(self, row: Row, ids: Sequence[int]) -> Row:
-        """Returns a query's row with terms near its tokens `ids`; its own keep their weights."""
+    def joined(self, row: Row, ids: Sequence[int], known: Mapping[int, float] | None = None) -> Row:
+        """Returns a query's row with terms near its tokens `ids`; its own keep their weights.
+
+        Where the model weighs queries itself, `known` has the weights of its terms: others are not given.
+        """
         columns, weights = row
         if not columns.size:
             return row
@@ -163,8 +166,11 @@ class NearTerms:
         found = np.flatnonzero(cosines > self.LEAST)
         found = found[~np.isin(self._terms[found], ids)]
         found = found[np.argsort(-cosines[found], kind="stable")[: self.MOST]]
-        near = np.float32(self._factor) * (cosines[found] - np.float32(self.LEAST))
-        columns, weights = np.concatenate([columns, self._terms[found]]), np.concatenate([weights, near])
+        terms, near = self._terms[found], np.float32(self._factor) * (cosines[found] - np.float32(self.LEAST))
+        if known is not None:
+            near = near * np.array([known.get(term, 0.0) for term in terms.tolist()], dtype=np.float32)
+            terms, near = terms[near > 0], near[near > 0]
+        columns, weights = np.concatenate([columns, terms]), np.concatenate([weights, near])
         order = np.argsort(columns)
         return columns[order], weights[order].astype(np.float32, copy=False)
 

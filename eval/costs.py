@@ -105,7 +105,7 @@ def measure_latency(
     return Latency(p50, p95, float(np.mean(times)), len(times), k)
 
 
-def strand_costs(retriever: Retriever, texts: Sequence[str], *, seed: int = 0) -> dict[str, Cost]:
+def strand_costs(retriever: Retriever, texts: Sequence[str], *, seed: int = 0, alone: bool = True) -> dict[str, Cost]:
     """Returns the cost of each sparse strand of an index.
 
     Documents are counted from the index itself, all of them; queries from a random sample of at most `ENCODED`.
@@ -114,6 +114,7 @@ def strand_costs(retriever: Retriever, texts: Sequence[str], *, seed: int = 0) -
         retriever: the index, with its encoders.
         texts: of the queries.
         seed: of the sample.
+        alone: whether strands are searched by themselves; beside a dense one a learned query may hold fewer terms.
     """
     names = [name for name in retriever.strands if name in TERM_BASE]
     if not names or not texts or not len(retriever):
@@ -121,7 +122,10 @@ def strand_costs(retriever: Retriever, texts: Sequence[str], *, seed: int = 0) -
     chosen = _sample(texts, ENCODED, seed)
     with closing(Snapshot(retriever.folder, verify=False)) as snapshot:
         # The encoders are at hand: to load a model twice would cost more than all the counting.
-        asked = {name: [query.terms for query in retriever.strand(name).encode(chosen, snapshot)] for name in names}
+        asked = {
+            name: [query.terms for query in retriever.strand(name).encode(chosen, snapshot, full=alone)]
+            for name in names
+        }
         return _counted(snapshot, {name: _shares(queries) for name, queries in asked.items()})
 
 

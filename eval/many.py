@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from ..retriever import Retriever
@@ -197,7 +198,11 @@ def _searched(
     for plan in chosen:
         plan.check(retriever)
     texts = list(dataset.queries.values())
-    known = strand_costs(retriever, texts, seed=seed) if costs else {}
+
+    @cache
+    def known(alone: bool) -> Mapping[str, Cost]:
+        return strand_costs(retriever, texts, seed=seed, alone=alone) if costs else {}
+
     k = max(DEEP, deepest(m for m in measures if "@" in m) or 0) + 1  # one more: the query itself is dropped
     systems = []
     for plan in chosen:
@@ -246,10 +251,12 @@ def _timed(retriever: Retriever, plan: Plan, texts: Sequence[str], most: int, se
     )  # fmt: skip
 
 
-def _cost(plan: Plan, retriever: Retriever, known: Mapping[str, Cost]) -> Cost | None:
+def _cost(plan: Plan, retriever: Retriever, known: Callable[[bool], Mapping[str, Cost]]) -> Cost | None:
     """Returns what the plan's sparse strands cost together."""
     named = plan.options.get("strands")
-    used = [known[name] for name in parse_strands(retriever.strands if named is None else named) if name in known]
+    names = parse_strands(retriever.strands if named is None else named)
+    found = known("dense" not in names)
+    used = [found[name] for name in names if name in found]
     return sum(used[1:], used[0]) if used else None
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..encoders.contract import full_queries
 from ..encoders.counting import counting
 from ..index import Writer
 from ..index.compiled import load_kernels
@@ -260,7 +261,7 @@ class Kept:
         self._encoder, self._rows, self._literal, self._places = encoder, rows, literal, places
         self.identity = encoder.identity
         self.term_names = getattr(encoder, "term_names", None)
-        self.encode_queries = encoder.encode_queries
+        self.encode_queries, self.full_queries = encoder.encode_queries, full_queries(encoder)
 
     def encode_documents(self, texts: Sequence[str]) -> Any:
         """Returns the rows kept for these texts."""
@@ -326,9 +327,10 @@ def _built(
         merge = (clock() - began) / len(stock)
     with closing(Retriever.open(folder / "index", **dict[str, Any](kept))) as retriever:
         facts = retriever.info()
+        alone = "dense" not in retriever.strands
         queries = [text for document in stock[:: max(1, len(stock) // ASKED)] if (text := _query(document))]
         (timed,) = bench(retriever, queries or ["?"], settings_of({}), rounds=2)
-        touched = sum(cost.flops for cost in strand_costs(retriever, queries).values())
+        touched = sum(cost.flops for cost in strand_costs(retriever, queries, alone=alone).values())
     return {
         "store": max(0.0, seconds - start) / len(stock), "merge": merge, "start": start, "touched": touched,
         "postings": facts["postings"] / len(stock), "latency": timed.milliseconds[TOTAL].p50,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,7 +17,12 @@ settings.load_profile("plait")
 
 
 def pytest_configure(config):
-    """Tells of packages that the chosen tests need and that are missing."""
+    """Tells of packages that the chosen tests need and that are missing, and lets Ctrl-C through.
+
+    A shell has what it starts in the background ignore Ctrl-C, and a test that sends it would wait for ever.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if missing := suites.missing(config.option.markexpr):
         raise pytest.UsageError(
             f"the tests marked torch need {' and '.join(missing)}: scripts/test --torch installs it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -118,6 +119,23 @@ def test_weights_of_a_models_own_are_counted_too(plain):
     learned = load_learned(plain)
     found = sorted(learned.encode_full_queries(["search engine model search"]).data.tolist())
     assert found == pytest.approx([0.5, 2.5 * (1 + math.log(2))])
+
+
+def test_a_model_that_weighs_queries_weighs_near_terms_likewise(tmp_path):
+    source = make_joint(Kind(static=32), tmp_path / "checkpoint")
+    change_config(source, query_expansion=FACTOR)
+    whole = load_learned(source)
+    (by_index,) = whole.encode_full_queries(["open search"]).toarray()
+    own = whole.encode_queries(["open search"]).indices.tolist()
+    near = [column for column in np.flatnonzero(by_index).tolist() if column not in own]
+    names = whole.column_names([*own, *near])
+    kept = [*own, *near[::2]]
+    (source / "idf.json").write_text(json.dumps({names[column]: 1.5 + column / 180 for column in kept}))
+    (weighed,) = load_learned(source).encode_full_queries(["open search"]).toarray()
+    assert near
+    assert np.flatnonzero(weighed).tolist() == sorted(kept)
+    for column in kept:
+        assert weighed[column] == pytest.approx(by_index[column] * (1.5 + column / 180), rel=1e-6)
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", "search", " "]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from plait.encoders.load import load_learned
 from plait.eval import Cost, EvalError, measure_latency, strand_costs
@@ -42,9 +43,11 @@ def test_learned_terms_are_those_the_encoder_gives(hybrid, fruit):
     assert list(found) == ["lexical", "learned"]
     # A weight that rounds to no impact at all is not stored.
     assert found["learned"].document_terms == pytest.approx((documents > 0).sum() / 5, rel=0.1)
-    asked = (encoder.encode_queries(texts) > 0).toarray().mean(axis=0)
-    assert found["learned"].flops <= float(held @ asked) + 1e-9
-    assert found["learned"].flops > 0
+    for alone, rows in ((True, encoder.encode_full_queries(texts)), (False, encoder.encode_queries(texts))):
+        cost = strand_costs(hybrid, texts, alone=alone)["learned"]
+        assert cost.query_terms <= np.diff(rows.indptr).mean()
+        assert 0 < cost.flops <= float(held @ (rows > 0).toarray().mean(axis=0)) + 1e-9
+    assert cost.flops < found["learned"].flops
 
 
 def test_costs_add_up_and_nothing_costs_nothing(lexical, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from plait.eval import Collection, EvalError, Plan, evaluate_many, load_beir, score_run
+from plait.eval import Collection, EvalError, Plan, evaluate_many, load_beir, score_run, strand_costs
 from plait.eval.report import curve, overview, significance, summary
 from plait.retriever import Retriever
 
@@ -32,7 +32,9 @@ def test_default_systems_are_the_strands_and_their_fusion(hybrid, fruit):
         run = hybrid.run(fruit.queries, 1001, **system.options)
         assert system.scores == score_run(run, fruit.qrels, "nDCG@10")
     assert report.index["documents"] == 5
-    assert report["fused"].cost.flops == report["lexical"].cost.flops + report["learned"].cost.flops
+    alone, beside = (strand_costs(hybrid, list(fruit.queries.values()), alone=alone) for alone in (True, False))
+    assert [report[name].cost for name in ("lexical", "learned")] == [alone["lexical"], alone["learned"]]
+    assert report["fused"].cost == beside["lexical"] + beside["learned"] != alone["lexical"] + alone["learned"]
     assert report["dense"].cost is None
     assert report["lexical"].latency is None
 
