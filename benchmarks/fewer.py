@@ -131,7 +131,7 @@ def _measured(folder: Path, split: str, index: Path, most: int) -> tuple[Scores,
     return by_queries, by_weights
 
 
-def _timed(index: Path, texts: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+def _timed(index: Path, texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Returns what searches of the learned strand take by both kinds of queries, in turns."""
     took: dict[str, list[float]] = {PLAIN: [], FULL: []}
     joint = load_joint()
