@@ -116,7 +116,7 @@ class LuceneStrand(ABC):
         Raises:
             QueryError: a term holds a character that separates terms on their way to Lucene.
         """
-        every = self._weights(texts, snapshot)
+        every = self._weights(texts, snapshot, full=full)
         if odd := next((term for weights in every for term in weights if BETWEEN in term or BOOST in term), None):
             raise QueryError(f"the query's term {odd!r} holds a control character; leave it out")
         return [LuceneQuery(dict(weights), self.index.query(weights), {}) for weights in every]
@@ -167,7 +167,7 @@ class LuceneStrand(ABC):
         """Returns what the strand was given beside its folder."""
 
     @abstractmethod
-    def _weights(self, texts: Sequence[str], snapshot: Snapshot) -> list[dict[str, float]]:
+    def _weights(self, texts: Sequence[str], snapshot: Snapshot, *, full: bool) -> list[dict[str, float]]:
         """Returns the terms of each query with their weights, all above 0."""
 
     @abstractmethod
@@ -241,7 +241,7 @@ class Lucene(LuceneStrand):
         own = {"k1": BM25.k1, "b": BM25.b, "analyzer": ENGLISH, "exact_lengths": False}
         return {name: value for name, value in given.items() if value != own[name]}
 
-    def _weights(self, texts: Sequence[str], snapshot: Snapshot) -> list[dict[str, float]]:
+    def _weights(self, texts: Sequence[str], snapshot: Snapshot, *, full: bool) -> list[dict[str, float]]:
         counted = [Counter(self.index.analyse(text)) for text in texts]
         return [{term: float(count) for term, count in counts.items()} for counts in counted]
 
@@ -304,9 +304,9 @@ class LuceneImpact(LuceneStrand):
         encoder = None if self.encoder is None else _absolute(fspath(self.encoder))  # pyright: ignore[reportArgumentType, reportCallIssue]
         return {"encoder": encoder, "scale": None if self.scale == QUANTISED else repr(self.scale)}
 
-    def _weights(self, texts: Sequence[str], snapshot: Snapshot) -> list[dict[str, float]]:
+    def _weights(self, texts: Sequence[str], snapshot: Snapshot, *, full: bool) -> list[dict[str, float]]:
         if self._learned is not None:
-            return [rounded(query.named, self.scale) for query in self._learned.encode(texts, snapshot)]
+            return [rounded(query.named, self.scale) for query in self._learned.encode(texts, snapshot, full=full)]
         if self._weigh is None:
             self._weigh = weights_by(self.encoder, self.scale)
         return self._weigh(texts, self.index)

@@ -378,6 +378,16 @@ class TestWithJava:
             assert theirs.weights == {name: float(np.rint(100 * weight)) for name, weight in ours.named.items()}
             assert set(theirs.weights) == {"length-4", "length-6"}
 
+    def test_where_no_dense_strand_hears_a_query_both_learned_ones_ask_for_the_same(self, folders, tmp_path):
+        with Retriever.create(
+            tmp_path / "x", strands="learned", learned="embedded", lucene_impact=str(folders / "impacts")
+        ) as made, Snapshot(made.folder) as snapshot:  # fmt: skip
+            learned, lucene = (made.strand(name) for name in ("learned", "lucene-impact"))
+            asked = learned.encode(["winter snow"], snapshot, full=True)[0].named
+            of_lucene = lucene.encode(["winter snow"], snapshot, full=True)[0].weights
+            plain = learned.encode(["winter snow"], snapshot)[0].named
+        assert set(plain) < set(of_lucene) <= set(asked)
+
     def test_fused_scores_are_weighted_means_whatever_k_is(self, hybrid):
         weights = {"dense": 2, "lucene": 1}
         for k in (1, 3, 5):
