@@ -117,7 +117,7 @@ class TokenQueries:
         if self._weights is not None:
             terms = [term for term in terms if term in self._weights]
         weights = np.array([1.0 if self._weights is None else self._weights[term] for term in terms], dtype=np.float32)
-        if counted and len(ids) > len(terms):
+        if counted:
             counts = Counter(ids)
             weights *= np.array([1 + math.log(counts[term]) for term in terms], dtype=np.float32)
         return np.array(terms, dtype=np.int32), weights
@@ -172,7 +172,7 @@ class NearTerms:
             terms, near = terms[near > 0], near[near > 0]
         columns, weights = np.concatenate([columns, terms]), np.concatenate([weights, near])
         order = np.argsort(columns)
-        return columns[order], weights[order].astype(np.float32, copy=False)
+        return columns[order], weights[order]
 
 
 class StaticQueries:
