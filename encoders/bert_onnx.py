@@ -43,7 +43,7 @@ class Trunk:
         self.math = PRECISIONS[precision](self.graph, self.tensors["words.weight"])
         self.hidden = int(checkpoint.setting("hidden"))
         self.depth = int(checkpoint.setting("layers"))
-        self.shape = ""
+        self.batch = ""
 
     def constant(self, name: str) -> str:
         """Returns a tensor as it is."""
@@ -67,8 +67,15 @@ class Trunk:
         return self.graph.op("Reshape", x, self.graph.integers(-1, self.hidden))
 
     def states(self, x: str) -> str:
-        """Returns rows as (batch, length, hidden)."""
-        return self.graph.op("Reshape", x, self.shape)
+        """Returns rows as (batch, rows of a text, hidden)."""
+        return self.by_text(x, self.hidden)
+
+    def by_text(self, x: str, width: int) -> str:
+        """Returns rows of some width as (batch, rows of a text, width)."""
+        key = "by text", width
+        if key not in self.graph.known:
+            self.graph.known[key] = self.graph.op("Concat", self.batch, self.graph.integers(-1, width), axis=0)
+        return self.graph.op("Reshape", x, self.graph.known[key])
 
     def linear(self, x: str, name: str, grid: Grid = SIGNED) -> str:
         """Returns a product with its bias."""
@@ -84,8 +91,7 @@ class Trunk:
         """Returns the rows that enter the first layer."""
         graph, op = self.graph, self.graph.op
         words = self.math.rows(INPUT)
-        self.shape = op("Shape", words)
-        length = op("Gather", op("Shape", INPUT), graph.integers(1))
+        self.batch, length = (op("Gather", op("Shape", INPUT), graph.integers(axis)) for axis in (0, 1))
         positions = op("Slice", graph.constant(self._positions(), name=POSITIONS), graph.integers(0), length)
         return self.flat(self.norm(op("Add", words, positions), "norm"))
 
@@ -94,17 +100,30 @@ class Trunk:
         positions = self.tensors["positions.weight"]
         return positions + self.tensors["types.weight"][0] if "types.weight" in self.tensors else positions
 
-    def layer(self, x: str, name: str) -> str:
-        """Returns the rows that leave a layer; "0" is the trunk's first."""
-        add = self.graph.op
-        attended = self.linear(self._attention(x, name), f"{name}.output")
-        x = self.norm(add("Add", attended, x), f"{name}.attention_norm")
+    def layer(self, x: str, name: str, places: str | None = None) -> str:
+        """Returns the rows that leave a layer; "0" is the trunk's first.
+
+        Args:
+            x: the rows that enter.
+            name: of the layer.
+            places: int64, the rows that shall leave, as many of each text; all where None. Every row is attended to.
+        """
+        add, asking = self.graph.op, x
+        if places is not None:
+            self.math.codes(x)
+            asking = self.math.picked(x, places)
+        attended = self.linear(self._attention(asking, x, name), f"{name}.output")
+        x = self.norm(add("Add", attended, asking), f"{name}.attention_norm")
         widened = self.activated(x, f"{name}.up", self.checkpoint.activation)
         return self.norm(add("Add", self.linear(widened, f"{name}.down", ACTIVATED), x), f"{name}.norm")
 
-    def _attention(self, x: str, layer: str) -> str:
-        names = [f"{layer}.{part}" for part in ATTENTION]
-        parts = [self.states(part) for part in self.math.products(x, self.weights(*names))]
+    def _attention(self, asking: str, x: str, layer: str) -> str:
+        query, *held = names = [f"{layer}.{part}" for part in ATTENTION]
+        if asking == x:
+            products = self.math.products(x, self.weights(*names))
+        else:
+            products = [*self.math.products(asking, self.weights(query)), *self.math.products(x, self.weights(*held))]
+        parts = [self.states(part) for part in products]
         biases = np.concatenate([self.tensors[f"{name}.bias"] for name in names])
         bias = self.graph.constant(biases, name=attention_bias(layer))
         heads = int(self.checkpoint.setting("heads"))

@@ -205,7 +205,8 @@ def _joint(
     parts = [(half.prune, f">{half.prune:g}"), (half.expansion - 1, f"*{half.expansion:g}"),
              (half.damping, f"/norm^{half.damping:g}")]  # fmt: skip
     finish = "".join(part for differs, part in parts if differs)
-    formula = f"{half.pooling}+{activation}" + ("+own" if half.literal else "") + finish
+    pooled = half.pooling if half.silent is None else f"{half.pooling}-silent"
+    formula = f"{pooled}+{activation}" + ("+own" if half.literal else "") + finish
     terms = {} if half.terms is None else {TERMS: npy(half.terms)}
     return Written(
         model,
@@ -222,6 +223,7 @@ def _joint(
             half.damping,
             half.expansion,
             half.query_expansion,
+            [] if half.silent is None else half.silent.tolist(),
         ),
         {**terms, **(_query_arrays(table) if table else {})},
     )

@@ -15,6 +15,7 @@ INPUT = "input_ids"
 OUTPUT = "output"  # of a model that has one
 DENSE, WEIGHTS, OWN = "dense", "weights", "own"  # of a joint one: a vector, expansion terms, a weight a token
 ROWS = "rows"  # of a trunk: what leaves a layer, (batch x length, width)
+HEARD = "sparse.heard"  # of a joint one: for each token, 0 where the sparse half is given nothing by its places
 WANT_DENSE, WANT_SPARSE = "want_dense", "want_sparse"  # more inputs of a joint one, true where they are not given
 
 
@@ -67,12 +68,16 @@ class Graph:
         self.nodes.append(self.onnx.helper.make_node(kind, inputs, [name], name=name, domain=domain, **attributes))
         return name
 
+    def ops(self, kind: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Returns the names of a new node's outputs."""
+        number = self._number("nodes")
+        names = [f"{kind}_{number}_{part}" for part in range(outputs)]
+        self.nodes.append(self.onnx.helper.make_node(kind, inputs, names, **attributes))
+        return names
+
     def split(self, value: str, sizes: Sequence[int]) -> list[str]:
         """Returns the names of the parts of a value, cut along its first axis."""
-        number = self._number("nodes")
-        names = [f"Split_{number}_{part}" for part in range(len(sizes))]
-        self.nodes.append(self.onnx.helper.make_node("Split", [value, self.integers(*sizes)], names, axis=0))
-        return names
+        return self.ops("Split", len(sizes), value, self.integers(*sizes), axis=0)
 
     def when(self, wish: str, write: Callable[[], Sequence[str]]) -> list[str]:
         """Returns the names of values, float32 with two axes, that are computed where a wish is true and else empty.

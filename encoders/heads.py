@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .bert_onnx import Trunk
 from .checkpoint import Checkpoint
 from .contract import EncoderError
-from .graph import DENSE, INPUT, OUTPUT, OWN, ROWS, WANT_DENSE, WANT_SPARSE, WEIGHTS, Graph
+from .graph import DENSE, HEARD, INPUT, OUTPUT, OWN, ROWS, WANT_DENSE, WANT_SPARSE, WEIGHTS, Graph
 from .joint_checkpoint import SparseHalf
 from .precision import PRECISIONS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def _mean(graph: Graph, states: str) -> str:
@@ -135,9 +138,16 @@ def joint_graph(
         return [_pooled(trunk, trunk.layers(shared, range(fork, trunk.depth)), pooling, normalize)]
 
     def sparse() -> list[str]:
-        rows = trunk.layers(shared, [f"sparse.{number}" for number in range(half.branch_layers)])
+        *before, last = [f"sparse.{number}" for number in range(half.branch_layers)] or [None]
+        rows, places = trunk.layers(shared, before), None
+        if half.silent is not None:
+            places = _heard(graph, half.silent, len(trunk.tensors["words.weight"]))
+        if last is not None:
+            rows = trunk.layer(rows, last, places and _rows_at(graph, places))
+        elif places is not None:
+            rows = trunk.math.picked(rows, _rows_at(graph, places))
         weights = SPARSE_POOLINGS[half.pooling](trunk, _hidden(trunk, rows, half), activate)
-        return [weights, _literal(trunk, rows)] if half.literal else [weights]
+        return [weights, _literal(trunk, rows, places)] if half.literal else [weights]
 
     (vectors,) = graph.when(WANT_DENSE, dense)
     weights, *own = graph.when(WANT_SPARSE, sparse)
@@ -151,9 +161,8 @@ def _hidden(trunk: Trunk, rows: str, half: SparseHalf) -> str:
     """Returns what meets the decoder, (batch, r, length)."""
     graph, name = trunk.graph, "sparse.transform"
     transformed = trunk.activated(rows, name, "gelu") if half.gelu else trunk.linear(rows, name)
-    states = trunk.norm(transformed, "sparse.norm")
-    shape = graph.op("Concat", graph.op("Shape", INPUT), graph.integers(-1), axis=0)
-    return graph.op("Transpose", graph.op("Reshape", states, shape), perm=[0, 2, 1])
+    states = trunk.by_text(trunk.norm(transformed, "sparse.norm"), len(trunk.tensors["sparse.transform.bias"]))
+    return graph.op("Transpose", states, perm=[0, 2, 1])
 
 
 def _largest(trunk: Trunk, hidden: str, activate: Activation) -> str:
@@ -172,12 +181,45 @@ def _summed(trunk: Trunk, hidden: str, activate: Activation) -> str:
 SPARSE_POOLINGS = {"max": _largest, "sum": _summed}
 
 
-def _literal(trunk: Trunk, rows: str) -> str:
-    """Returns the weight of each token as a term of its own, (batch, length), never below 0."""
+def _literal(trunk: Trunk, rows: str, places: str | None) -> str:
+    """Returns the weight of each token as a term of its own, (batch, length), never below 0; 0 where none is heard."""
     graph, op = trunk.graph, trunk.graph.op
     column = graph.constant(trunk.tensors["sparse.literal.weight"][:, None], name="sparse.literal.weight")
-    scores = op("Reshape", op("MatMul", rows, column), op("Shape", INPUT))
-    return op("Relu", op("Add", scores, op("Gather", trunk.constant("sparse.literal.bias"), INPUT)))
+    ids = INPUT if places is None else op("GatherElements", INPUT, places, axis=1)
+    scores = op("Reshape", op("MatMul", rows, column), op("Shape", ids))
+    weights = op("Relu", op("Add", scores, op("Gather", trunk.constant("sparse.literal.bias"), ids)))
+    if places is None:
+        return weights
+    nothing = op("Expand", graph.scalar(0), op("Shape", INPUT))
+    return op("ScatterElements", nothing, places, weights, axis=1)
+
+
+def _heard(graph: Graph, silent: NDArray[np.int32], vocabulary: int) -> str:
+    """Returns the places whose tokens are heard, int64 (batch, n): all those of each text, in order.
+
+    Texts have different numbers of them, and n is the largest: a text with fewer has its first one again, which adds
+    nothing to a maximum. So a text's vector does not depend on what shares its batch. A text of silent tokens alone has
+    its first place heard.
+    """
+    op = graph.op
+    floats, whole = graph.onnx.TensorProto.FLOAT, graph.onnx.TensorProto.INT64
+    heard = np.ones(vocabulary, np.uint8)
+    heard[silent] = 0
+    found = op("Cast", op("Gather", graph.constant(heard, np.uint8, HEARD), INPUT), to=floats)
+    counts = op("ReduceSum", found, graph.integers(1), keepdims=0)
+    most = op("Max", op("Cast", op("ReduceMax", counts, keepdims=1), to=whole), graph.integers(1))
+    kinds, places = graph.ops("TopK", 2, found, most, axis=1)  # of equals, the first come first
+    first = op("Slice", places, graph.integers(0), graph.integers(1), graph.integers(1))
+    return op("Where", op("Greater", kinds, graph.scalar(0)), places, first)
+
+
+def _rows_at(graph: Graph, places: str) -> str:
+    """Returns places in texts, (batch, n), as places among the rows of the batch, (batch x n,)."""
+    op = graph.op
+    batch, length = (op("Gather", op("Shape", INPUT), graph.scalar(axis, np.int64)) for axis in (0, 1))
+    texts = op("Range", graph.scalar(0, np.int64), batch, graph.scalar(1, np.int64))
+    starts = op("Unsqueeze", op("Mul", texts, length), graph.integers(1))
+    return op("Reshape", op("Add", places, starts), graph.integers(-1))
 
 
 def _known(table: dict[str, Any], name: str, what: str) -> str:

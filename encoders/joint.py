@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,9 +63,9 @@ class OnnxJointEncoder:
         self.folder, self.facts, self.name = folder, manifest.joint, name or manifest.name
         self.max_length = checked_length(max_length, manifest)
         self.model = JointModel(folder, max_length=self.max_length, threads=threads, token_budget=token_budget)
-        self._prompts, self._specials = manifest.prompts, manifest.specials
+        self._prompts, self._no_terms = manifest.prompts, [*manifest.specials, *self.facts.silent]
         self.token_queries = TokenQueries(
-            self.model.tokenizer, self.facts.dim, specials=manifest.specials, idf=manifest.idf
+            self.model.tokenizer, self.facts.dim, specials=self._no_terms, idf=manifest.idf
         )
         self.static_queries = StaticQueries(folder, self.model.tokenizer) if self.facts.static else None
 
@@ -74,7 +75,7 @@ class OnnxJointEncoder:
         if self.static_queries is None or not self.facts.query_expansion:
             return None
         terms = np.arange(self.facts.dim)[self._terms]
-        return NearTerms(self.static_queries, np.setdiff1d(terms, self._specials), self.facts.query_expansion)
+        return NearTerms(self.static_queries, np.setdiff1d(terms, self._no_terms), self.facts.query_expansion)
 
     @property
     def dense(self) -> JointDense:
@@ -119,6 +120,23 @@ class OnnxJointEncoder:
         self.model.each_batch(self._prompted(texts, side), work)
         return csr(rows, self.facts.dim)
 
+    def term_uses(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Returns int64 (rows,): how many documents each row of the decoder gives a weight that is not pruned."""
+        check_texts(texts)
+        rows = np.arange(self.facts.dim)[self._terms]
+        counts, counting, terms = np.zeros(len(rows), np.int64), Lock(), ~np.isin(rows, self._no_terms)
+
+        def work(positions: list[int], ids: Ids) -> None:
+            del positions
+            found = self.model.run_for(self._learned_outputs, ids)
+            largest = self._weights(ids, found).max(axis=1, keepdims=True)
+            used = np.count_nonzero(found[WEIGHTS] > self.facts.prune * largest, axis=0)
+            with counting:
+                counts[terms] += used[terms]
+
+        self.model.each_batch(self._prompted(texts, "document"), work)
+        return counts
+
     @property
     def _learned_outputs(self) -> list[str]:
         return [WEIGHTS, OWN] if self.facts.literal else [WEIGHTS]
@@ -149,7 +167,6 @@ class OnnxJointEncoder:
         document: bool = True,
     ) -> None:
         weights = self._weights(ids, found)
-        weights[:, self._specials] = 0
         facts = self.facts
         prune = facts.prune if document else 0.0
         for position, own, row in zip(positions, ids, weights, strict=True):
@@ -160,11 +177,12 @@ class OnnxJointEncoder:
             rows[position] = columns.astype(np.int32), values
 
     def _weights(self, ids: Ids, found: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Returns expansion and own weights together, (batch, vocabulary)."""
+        """Returns expansion and own weights together, (batch, vocabulary); 0 for what is no term."""
         weights = np.zeros((len(ids), self.facts.dim), dtype=np.float32)
         if OWN in found:  # the largest of a token's occurrences
             np.maximum.at(weights, (np.arange(len(ids))[:, None], ids), found[OWN])
         weights[:, self._terms] += found[WEIGHTS]
+        weights[:, self._no_terms] = 0
         return weights
 
 

@@ -8,6 +8,7 @@ key "plait" more, and model.safetensors has tensors more:
     sparse.decoder.weight               (rows, r); absent where it is the word table
     sparse.decoder.bias                 (rows,)
     sparse.terms                        (rows,) vocabulary ids, ascending; absent where rows are the whole vocabulary
+    sparse.silent                       (n,) vocabulary ids, ascending; absent where there are none
     sparse.literal.weight, .bias        (hidden,), (vocabulary,)
     static.table, static.projection     (vocabulary, d), (d, hidden); the projection is absent where d is hidden
 
@@ -25,8 +26,9 @@ The key "plait" may also say, where it is not the first of each:
               through the sparse half as documents do
 
 A document weighs a term j by activation(relu(max_i z_i . D_j + c_j)), plus, where j is among its own tokens, the
-largest relu(weight . h_i + bias_j) of the tokens i that are j; h_i leave the branch. A static query is the sum of its
-tokens' rows of the table, projected, at length one.
+largest relu(weight . h_i + bias_j) of the tokens i that are j; h_i leave the branch. Silent tokens are none of these i:
+the branch attends to them, and no more is computed of them; where a text has no others, its first token is heard. A
+static query is the sum of its tokens' rows of the table, projected, at length one.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ class SparseHalf:
         literal: whether own words have weights of their own.
         tensors: float32, "sparse.0.query.weight", "sparse.decoder.bias" and so on.
         terms: int32 (rows,), the vocabulary ids of the decoder's rows; None for the whole vocabulary.
+        silent: int32, ascending: tokens that a document is given no terms by, themselves included; None: there is none.
         gelu: whether the transform has an activation.
         pooling: "max" or "sum".
         queries: "idf", "binary" or "encoded".
@@ -81,6 +84,7 @@ class SparseHalf:
     literal: bool
     tensors: Tensors
     terms: NDArray[np.int32] | None
+    silent: NDArray[np.int32] | None = None
     gelu: bool = True
     pooling: str = "max"
     queries: str = "idf"
@@ -125,7 +129,8 @@ def read_sparse_half(checkpoint: Checkpoint) -> SparseHalf:
     terms = _terms(tensors, len(found["sparse.decoder.bias"]))
     options = {key: settings.get(key, allowed[0]) for key, allowed in OPTIONS.items()}
     options |= {key: float(settings.get(key, usual)) for key, (usual, *_) in NUMBERS.items()}
-    return SparseHalf(layers, settings["activation"], settings["max_length"], literal, found, terms, **options)
+    silent = _silent(tensors, options["pooling"])
+    return SparseHalf(layers, settings["activation"], settings["max_length"], literal, found, terms, silent, **options)
 
 
 def read_query_table(checkpoint: Checkpoint) -> QueryTable | None:
@@ -205,6 +210,18 @@ class _Tensors:
             )
         return tensor
 
+    def ids(self, name: str, count: int | None = None) -> NDArray[np.int32]:
+        """Returns a tensor of vocabulary ids, so many where it is said."""
+        found = np.asarray(self.checkpoint.raw[name])
+        where = f"{self.checkpoint.folder}: {name}"
+        if found.ndim != 1 or found.dtype.kind not in "iu" or count not in (None, len(found)):
+            shape, expected = " x ".join(map(str, found.shape)), "one row of" if count is None else count
+            raise EncoderError(f"{where} is {found.dtype} {shape}, expected {expected} whole numbers")
+        inside = not found.size or (found[0] >= 0 and found[-1] < self.vocabulary)
+        if not inside or (np.diff(found.astype(np.int64)) <= 0).any():
+            raise EncoderError(f"{where} are not ascending ids below {self.vocabulary}")
+        return found.astype(np.int32)
+
 
 def _branch(tensors: _Tensors, layers: int) -> Tensors:
     names = [(f"{ours}.{part}", f"{theirs}.{part}") for ours, theirs in tensors.checkpoint.family.layers.items()
@@ -250,13 +267,12 @@ def _terms(tensors: _Tensors, rows: int) -> NDArray[np.int32] | None:
                 "which they are for"
             )
         return None
-    terms = np.asarray(tensors.checkpoint.raw["sparse.terms"])
-    if terms.shape != (rows,) or terms.dtype.kind not in "iu":
-        raise EncoderError(
-            f"{where}: sparse.terms is {terms.dtype} {' x '.join(map(str, terms.shape))}, expected {rows} whole "
-            "numbers, one for each row of the decoder"
-        )
-    inside = not rows or (terms[0] >= 0 and terms[-1] < tensors.vocabulary)
-    if not inside or (np.diff(terms.astype(np.int64)) <= 0).any():
-        raise EncoderError(f"{where}: sparse.terms are not ascending ids below {tensors.vocabulary}")
-    return terms.astype(np.int32)
+    return tensors.ids("sparse.terms", rows)
+
+
+def _silent(tensors: _Tensors, pooling: str) -> NDArray[np.int32] | None:
+    if "sparse.silent" not in tensors:
+        return None
+    if pooling != "max":  # a text with fewer heard places than another has one of them twice, see `heads`
+        raise EncoderError(f"{tensors.checkpoint.folder}: sparse.silent is for pooling 'max', not {pooling!r}")
+    return tensors.ids("sparse.silent")

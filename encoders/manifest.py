@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ class JointFacts:
         damping: a document's weights are divided by their Euclidean norm to this power; not written where it is 0.
         expansion: terms that are none of a document's own weigh so many times as much; not written where it is 1.
         query_expansion: how much terms near a query weigh in it, see `queries.NearTerms`; not written where it is 0.
+        silent: ids of tokens that are no terms either, see `joint_checkpoint`; not written where there are none.
     """
 
     activation: str
@@ -53,6 +54,7 @@ class JointFacts:
     damping: float = 0.0
     expansion: float = 1.0
     query_expansion: float = 0.0
+    silent: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Manifest:
     def to_text(self) -> str:
         """Returns the text of plait.json."""
         values = {key: value for key, value in asdict(self).items() if value is not None}
-        usual = {"queries": "idf", "prune": 0.0, "damping": 0.0, "expansion": 1.0, "query_expansion": 0.0}
+        usual = {each.name: each.default for each in fields(JointFacts)} | {"silent": []}
         for key in [key for key, value in usual.items() if self.joint is not None and values["joint"][key] == value]:
             del values["joint"][key]
         return json.dumps(values, indent=1, sort_keys=True) + "\n"

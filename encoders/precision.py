@@ -81,6 +81,10 @@ class Float32:
     def codes(self, x: str) -> None:
         """Does nothing: rows are multiplied as they are."""
 
+    def picked(self, x: str, places: str) -> str:
+        """Returns the rows of x at some places, int64; what is made of them afterwards has as many rows."""
+        return self.graph.op("Gather", x, places)
+
     def products(self, x: str, weights: Weights, grid: Grid = SIGNED) -> list[str]:
         """Returns x times each weight (inputs, outputs), without bias; x is (rows, inputs)."""
         del grid
@@ -144,6 +148,18 @@ class Int8:
             self.graph.known[key] = self._quantised(x, grid)
         return self.graph.known[key]
 
+    def picked(self, x: str, places: str) -> str:
+        """Returns the rows of x at some places, int64; what is made of them afterwards has as many rows.
+
+        They have the codes that they have in x.
+        """
+        codes, scales = self.codes(x)
+        rows, *both = (self.graph.op("Gather", held, places) for held in (x, codes, scales))
+        self.graph.known["codes", rows, SIGNED] = tuple(both)
+        for grid in (SIGNED, ACTIVATED):
+            self.graph.known.pop(("zeros", grid), None)
+        return rows
+
     def _quantised(self, x: str, grid: Grid) -> tuple[str, str]:
         graph, op = self.graph, self.graph.op
         largest = self._largest_of_rows(op("Abs", x) if grid is SIGNED else x)
@@ -163,7 +179,7 @@ class Int8:
         return graph.op("Mul", graph.op("MatMulIntegerToFloat", *inputs, domain=MICROSOFT), scales)
 
     def _row_zeros(self, x: str, grid: Grid) -> str:
-        """Returns a zero point for each row, made once for a grid: every x has the same rows."""
+        """Returns a zero point for each row, made once for a grid: every x has the same rows, until some are picked."""
         key = "zeros", grid
         if key not in self.graph.known:
             rows = self.graph.op("Gather", self.graph.op("Shape", x), self.graph.integers(0))

@@ -62,7 +62,7 @@ class TokenQueries:
     Args:
         tokenizer: the model's.
         dim: columns of a query.
-        specials: ids of special tokens.
+        specials: ids of special tokens, and of others that are no terms.
         idf: query weights by token; where empty, each weighs 1.0.
         prompt: what is put before a text.
 

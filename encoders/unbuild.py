@@ -16,6 +16,7 @@ from .bert_onnx import ATTENTION, POSITIONS, attention_bias
 from .checkpoint import FAMILIES, JOINT_KEY, Family, wanted
 from .contract import EncoderError
 from .extras import require
+from .graph import HEARD
 from .manifest import MANIFEST, MODEL, PROJECTION, SCALES, TABLE, TERMS, TOKENIZER, ModelFolder
 from .precision import ZERO_POINT, codes_of, kernel, scales_of
 
@@ -129,6 +130,8 @@ class _Constants:
             found["sparse.literal.weight"] = literal[:, 0]
         if TERMS in model.manifest.files:
             found["sparse.terms"] = model.array(TERMS)
+        if HEARD in self.known:
+            found["sparse.silent"] = np.flatnonzero(self.known[HEARD] == 0).astype(np.int32)
         return found
 
 

@@ -16,6 +16,7 @@ from ..encoders.contract import EncoderError
 from ..encoders.joint_checkpoint import NUMBERS, OPTIONS, VERSION
 from ..encoders.model_files import read_json
 from .errors import TrainError
+from .prepare import silent_tokens
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +60,8 @@ def write_checkpoint(
         idf: float32 (vocabulary,), the weights of query tokens that come with the model; None where the index weighs.
     """
     tensors = {**trunk_tensors(trunk, base.checkpoint), **head_tensors(head, trunk)}
+    if (silent := silent_tokens(base, recipe.silent)) is not None:
+        tensors["sparse.silent"] = silent
     # A query table meets the dense vectors, which are the same where the trunk is.
     if base.checkpoint.config.get(JOINT_KEY) is not None and recipe.trunk == "frozen":
         tensors |= {name: base.checkpoint.raw[name] for name in base.checkpoint.raw if name.startswith("static.")}
@@ -144,16 +147,28 @@ def with_query_table(folder: str | Path, table: NDArray[np.float32], projection:
     Raises:
         TrainError: the folder holds no checkpoint, or the shapes do not fit it.
     """
-    from safetensors.numpy import save_file
-
     try:
         checkpoint = read_checkpoint(folder)
-        kept = {name: value for name, value in checkpoint.raw.items() if not name.startswith("static.")}
-        tensors = {**kept, **_table_tensors(table, projection, checkpoint)}
+        return rewritten(folder, _table_tensors(table, projection, checkpoint), without="static.")
     except EncoderError as error:
         raise TrainError(f"a query table cannot be put into {folder}: {error}") from error
+
+
+def rewritten(folder: str | Path, tensors: Tensors, *, without: str | None = None) -> Path:
+    """Puts tensors into a checkpoint folder, in place of those of their names; returns the folder.
+
+    Args:
+        folder: a checkpoint.
+        tensors: by name.
+        without: what the names of others begin with that go.
+    """
+    from safetensors.numpy import save_file
+
+    checkpoint = read_checkpoint(folder)
+    kept = {name: held for name, held in checkpoint.raw.items() if without is None or not name.startswith(without)}
     scratch = checkpoint.folder / f".{WEIGHTS}"
-    save_file(tensors, scratch, metadata={"format": "pt"})
+    whole = {name: np.ascontiguousarray(held) for name, held in {**kept, **tensors}.items()}
+    save_file(whole, scratch, metadata={"format": "pt"})
     scratch.replace(checkpoint.folder / WEIGHTS)
     return checkpoint.folder
 

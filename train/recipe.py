@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..encoders.stopwords import STOP_WORDS
 from ..retriever.toml import read_toml
 from .errors import TrainError
 
@@ -32,7 +33,7 @@ MINING = ("lexical", "learned", "dense", "base")
 
 
 # What has a bearing on what is exported, and on no step.
-FINISHING = ("name", "idf", "encoder_length", "prune", "expansion", "damping", "query_expansion")
+FINISHING = ("name", "idf", "encoder_length", "prune", "expansion", "damping", "query_expansion", "silent", "used")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Recipe:
             in a long text, and more in one longer than those trained on, so that it would match everything.
         query_expansion: the finished encoder gives a query that no dense strand hears the terms that are near it in the
             table of static queries, once the model has one; they weigh their cosine less .2 times this.
+        silent: the finished encoder gives a document nothing by its punctuation and the stop words of this language:
+            they stay what other words are understood by, but a third of the sparse half's work is spared, and they are
+            no terms of a query. Empty: every token is heard.
+        used: the finished encoder has no expansion terms that fewer of the training documents are given than this; a
+            head is trained for many that it never uses. 0: all stay.
         gelu: whether the head's transform has an activation.
         literal: the literal residual: a document's own words have a learned weight beside the expansion.
         activation: "log1p" or "log1p_log1p", after pooling.
@@ -108,6 +114,8 @@ class Recipe:
     expansion: float = 1.0
     damping: float = 0.0
     query_expansion: float = 0.0
+    silent: str = ""
+    used: int = 0
     gelu: bool = False
     literal: bool = True
     activation: str = "log1p"
@@ -152,6 +160,11 @@ class Recipe:
             raise TrainError("the losses kl and margin_mse need teachers: give some, or use infonce alone")
         if self.pooling == "sum" and self.activation != "log1p":
             raise TrainError(f"activation is {self.activation!r}, expected log1p: pooling sum adds up log(1 + logit)")
+        if self.silent and self.silent not in STOP_WORDS:
+            languages = ", ".join(sorted(STOP_WORDS))
+            raise TrainError(f"silent is {self.silent!r}, expected nothing or one of {languages}")
+        if self.silent and self.pooling == "sum":
+            raise TrainError(f"silent is {self.silent!r}, expected nothing: with pooling sum every token is heard")
         if self.seeds > self.documents:
             raise TrainError(f"seeds is {self.seeds}, but a step has {self.documents} documents")
         if self.encoder_length < 3 or self.max_length < 3:
@@ -191,6 +204,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "expansion": (0.01, 99),
     "damping": (0, 0.99),
     "query_expansion": (0, 99),
+    "used": (0, 1e9),
     "documents": (2, 1e5),
     "seeds": (1, 1e5),
     "queries": (1, 1e6),
@@ -288,6 +302,8 @@ RECIPES: dict[str, Recipe] = {
             expansion=1.5,
             damping=0.2,
             query_expansion=0.3,
+            silent="english",
+            used=1,
             penalty_weight=1.5e-2,
             warm_up=0.15,
             teachers={"base": 0.6, "bm25": 0.4},
@@ -304,6 +320,8 @@ RECIPES: dict[str, Recipe] = {
             expansion=1.5,
             damping=0.2,
             query_expansion=0.3,
+            silent="english",
+            used=1,
             penalty_weight=6e-3,
             warm_up=0.0,
             teachers={"base": 0.6, "bm25": 0.4},

@@ -29,6 +29,7 @@ class Kind:
         literal: whether own words have weights.
         static: width of the query table; 0 for none.
         activation: of the sparse half.
+        silent: every so manieth token of the vocabulary is silent; 0 for none, 1 for all but special tokens.
     """
 
     source: str = "bert-pooled"
@@ -38,10 +39,12 @@ class Kind:
     literal: bool = True
     static: int = 0
     activation: str = "log1p"
+    silent: int = 0
 
     def __str__(self) -> str:
         parts = (self.source, f"b{self.branch_layers}", f"r{self.width}", f"t{self.terms}", self.activation)
-        return "-".join([*parts, "own" if self.literal else "none", f"s{self.static}"])
+        silent = [f"silent{self.silent}"] if self.silent else []
+        return "-".join([*parts, "own" if self.literal else "none", f"s{self.static}", *silent])
 
 
 KINDS = [
@@ -55,6 +58,9 @@ KINDS = [
     Kind("distilbert-pooled", branch_layers=2, width=None, static=8),
     Kind("bert-masked", branch_layers=1, width=20, terms=179),
     Kind("distilbert-masked", branch_layers=2, width=None, literal=False),
+    Kind(silent=2),
+    Kind(branch_layers=0, terms=70, silent=2, static=8),
+    Kind("distilbert-pooled", branch_layers=2, literal=False, silent=3),
 ]
 
 
@@ -87,6 +93,8 @@ def additions(kind: Kind, tensors: dict[str, np.ndarray], family: str, seed: int
         found["sparse.decoder.weight"] = noise(rows, width, scale=0.6)
     if kind.terms:
         found["sparse.terms"] = np.sort(rng.permutation(vocabulary)[:rows]).astype(np.int32)
+    if kind.silent:
+        found["sparse.silent"] = np.arange(5, vocabulary, kind.silent, dtype=np.int32)  # 0 to 4 are special tokens
     if kind.literal:
         found |= {"sparse.literal.weight": noise(hidden), "sparse.literal.bias": noise(vocabulary, scale=1.0)}
     if kind.static:

@@ -105,7 +105,7 @@ def test_one_pass_gives_what_the_faces_give(kind, texts, tmp_path):
     assert not set(rows.indices) & set(joint.folder.manifest.specials)
 
 
-@pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[5]], ids=str)
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[5], *KINDS[-3:]], ids=str)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_vector_does_not_depend_on_its_batch(kind, precision, texts, tmp_path):
     joint = load_joint(make_joint(kind, tmp_path / "checkpoint"), precision=precision)
@@ -451,6 +451,9 @@ def floats(*shape):
         ("sparse.terms", np.arange(70, dtype=np.int32)[::-1].copy(), "sparse.terms are not ascending ids below 180"),
         ("sparse.terms", np.arange(111, 181, dtype=np.int32), "sparse.terms are not ascending ids below 180"),
         ("sparse.terms", np.arange(-1, 69, dtype=np.int32), "sparse.terms are not ascending ids below 180"),
+        ("sparse.silent", floats(3), "sparse.silent is float32 3, expected one row of whole numbers"),
+        ("sparse.silent", np.zeros((2, 2), np.int32), "sparse.silent is int32 2 x 2, expected one row of whole"),
+        ("sparse.silent", np.array([7, 7]), "sparse.silent are not ascending ids below 180"),
         ("sparse.literal.weight", floats(32, 1), "is 32 x 1, expected 32"),
         ("sparse.literal.bias", floats(179), "is 179, expected 180"),
         ("static.table", floats(179, 8), "is 179 x 8, expected 180 x d"),

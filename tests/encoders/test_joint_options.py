@@ -11,7 +11,7 @@ from plait.encoders.build import build
 from plait.encoders.extras import require
 from plait.encoders.manifest import MANIFEST
 
-from .joint_folders import Kind, change_config, make_joint
+from .joint_folders import Kind, change_config, change_tensors, make_joint
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +122,44 @@ def test_expansion_weighs_what_is_no_word_of_the_text(folder, texts):
     rows, _ = scaled.encode_documents(texts)
     np.testing.assert_allclose(rows.toarray(), expected, rtol=1e-5)
     assert scaled.learned.identity.activation == "max+log1p+own>0.2*1.5/norm^0.4"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_silent_tokens_are_no_terms(precision, folder, texts, tmp_path):
+    plain = load_joint(folder, precision=precision)
+    numbers = {name: number for number, name in plain.learned.term_names("search engine of text").items()}
+    silent = sorted(numbers[name] for name in ("of", "search"))
+    change_tensors(folder, sparse__silent=np.array(silent, np.int32))
+    joint = load_joint(folder, precision=precision)
+    assert joint.folder.manifest.joint is not None
+    assert joint.folder.manifest.joint.silent == silent
+    rows, vectors = joint.encode_documents(texts)
+    assert not set(rows.indices) & set(silent)
+    assert (rows != plain.encode_documents(texts)[0]).nnz
+    np.testing.assert_array_equal(rows.toarray(), joint.learned.encode_documents(texts).toarray())
+    np.testing.assert_array_equal(vectors, plain.dense.encode_documents(texts))
+    assert set(joint.learned.term_names("search engine of text").values()) == {"engine", "text"}
+    assert joint.learned.encode_queries(["search of", "of text"]).nnz == 1
+    assert joint.learned.identity.activation == "max-silent+log1p+own"
+    assert joint.learned.identity.differences(plain.learned.identity) != []
+
+
+def test_silent_tokens_are_not_for_a_sum(folder):
+    change_config(folder, pooling="sum")
+    change_tensors(folder, sparse__silent=np.array([7], np.int32))
+    with pytest.raises(EncoderError, match=r"sparse\.silent is for pooling 'max', not 'sum'"):
+        load_joint(folder)
+
+
+def test_uses_of_terms_are_counted(tmp_path, texts):
+    folder = make_joint(Kind(terms=70, literal=False, silent=4), tmp_path / "made")
+    change_config(folder, prune=0.3)
+    joint = load_joint(folder)
+    terms = np.load(joint.folder.path / "terms.npy")
+    expected = np.count_nonzero(joint.encode_learned(texts).toarray()[:, terms], axis=0)
+    assert joint.term_uses(texts).tolist() == expected.tolist()
+    assert 0 < np.count_nonzero(expected) < len(terms)
+    assert joint.term_uses([]).tolist() == [0] * len(terms)
 
 
 def test_encoded_queries_are_neither_pruned_nor_damped(folder, texts):

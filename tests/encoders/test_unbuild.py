@@ -43,6 +43,8 @@ def test_a_joint_model_in_float32_gives_back_its_tensors(kind, tmp_path):
         np.testing.assert_array_equal(halves[0].tensors[name], tensor, err_msg=name)
     assert (halves[0].terms is None) == (halves[1].terms is None)
     assert halves[0].terms is None or halves[0].terms.tolist() == halves[1].terms.tolist()
+    assert (halves[0].silent is None) == (halves[1].silent is None)
+    assert halves[0].silent is None or halves[0].silent.tolist() == halves[1].silent.tolist()
     folded = {"positions.weight", "types.weight"}
     for name, tensor in theirs.tensors.items():
         if name not in folded and not name.startswith("head."):

@@ -10,7 +10,8 @@ import pytest
 from plait.encoders import load_dense, load_joint, load_learned
 from plait.train import TrainError, recipe_of, with_query_table
 from plait.train.export import build_model, head_tensors, write_checkpoint
-from plait.train.prepare import open_base
+from plait.train.prepare import open_base, silent_tokens
+from plait.train.trim import leave_out_unused
 
 from ..encoders.joint_folders import GOLDEN, Kind, make_joint
 from . import tiny
@@ -21,6 +22,7 @@ SHAPES = [
     {"rank": 0, "branch": 0, "literal": False, "gelu": True, "query_side": "encoded"},
     {"rank": 0, "branch": 1, "literal": True, "gelu": False, "terms": 2, "query_side": "binary"},
     {"rank": 8, "branch": 0, "literal": True, "gelu": True, "terms": 2, "pooling": "sum"},
+    {"rank": 8, "branch": 1, "literal": True, "gelu": False, "terms": 2, "silent": "english", "prune": 0.1},
 ]
 
 
@@ -82,7 +84,7 @@ class TestExported:
         assert names == live.term_names("snow")
 
     def test_an_8_bit_model_is_near(self, base, tmp_path):
-        recipe, _, model, live = self.live(base, SHAPES[-1])
+        recipe, _, model, live = self.live(base, SHAPES[4])
         write_checkpoint(tmp_path / "c", base, model.trunk, model.head, recipe)
         build_model(tmp_path / "c", tmp_path / "m", name="tiny")
         texts = tiny.words(9)
@@ -115,12 +117,55 @@ class TestExported:
         said = json.loads((folder / "config.json").read_text())["plait"]
         assert sorted(said) == ["activation", "branch_layers", "literal", "max_length", "version"]
 
+    def test_unused_terms_are_left_out(self, base, tmp_path):
+        recipe, _, model, _ = self.live(base, SHAPES[-1])
+        checkpoint = write_checkpoint(tmp_path / "c", base, model.trunk, model.head, recipe)
+        texts = tiny.words(30)
+        build_model(checkpoint, tmp_path / "m", name="tiny")
+        whole, told = load_joint(tmp_path / "m"), []
+        uses = whole.term_uses(texts)
+        least = int(np.median(uses)) + 1
+        left = leave_out_unused(checkpoint, tmp_path / "m", texts, least, lambda *done: told.append(done))
+        assert told == [(30, 30)]
+        assert 0 < left == np.count_nonzero(uses >= least) < len(uses)
+        build_model(checkpoint, tmp_path / "less", name="tiny")
+        less = load_joint(tmp_path / "less")
+        terms = [np.load(tmp_path / name / "terms.npy") for name in ("m", "less")]
+        assert terms[1].tolist() == terms[0][uses >= least].tolist()
+        gone = np.setdiff1d(terms[0], terms[1])
+        ours, theirs = (one.encode_documents(texts) for one in (less, whole))
+        np.testing.assert_array_equal(ours[1], theirs[1])
+        own = (whole.learned.encode_queries(texts) > 0).toarray()  # a word's own weight stays without its row
+        same = np.ones(whole.facts.dim, bool)
+        same[gone] = False
+        np.testing.assert_allclose(ours[0].toarray()[:, same], theirs[0].toarray()[:, same], rtol=1e-5)
+        assert not ours[0].toarray()[:, ~same][~own[:, ~same]].any()
+
+    def test_a_term_stays_where_none_is_used(self, base, tmp_path):
+        recipe, _, model, _ = self.live(base, {**SHAPES[2], "query_side": "idf"})
+        checkpoint = write_checkpoint(tmp_path / "c", base, model.trunk, model.head, recipe)
+        build_model(checkpoint, tmp_path / "m", name="tiny")
+        assert leave_out_unused(checkpoint, tmp_path / "m", tiny.words(3), 10**6) == 1
+        assert build_model(checkpoint, tmp_path / "less", name="tiny").files["terms.npy"]
+        assert load_joint(tmp_path / "less").encode_documents(tiny.words(3))[0].shape == (3, base.vocabulary)
+
     def test_a_tied_decoder_is_not_written(self, base):
         _, _, model, _ = self.live(base, SHAPES[2])
         assert "sparse.decoder.weight" not in head_tensors(model.head, model.trunk)
         _, _, model, _ = self.live(base, SHAPES[3])
         found = head_tensors(model.head, model.trunk)
         assert found["sparse.decoder.weight"].shape == (len(found["sparse.terms"]), 32)
+
+
+def test_which_tokens_are_silent():
+    base = open_base(None)
+    assert silent_tokens(base, "") is None
+    names = {language: {base.tokenizer.id_to_token(int(one)) for one in silent_tokens(base, language)}
+             for language in ("english", "german")}  # fmt: skip
+    assert {"the", "of", ",", ".", "–"} <= names["english"]
+    assert {"der", "und", ",", "."} <= names["german"]
+    assert not names["english"] & {"[CLS]", "[SEP]", "data", "1", "##s"}
+    assert "the" not in names["german"]
 
 
 @pytest.mark.parametrize("width", [8, 32])

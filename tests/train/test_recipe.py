@@ -88,6 +88,12 @@ def test_numbers_in_range_are_taken_as_they_are(steps, rate, seed):
         ({"teachers": {}}, "the losses kl and margin_mse need teachers: give some, or use infonce alone"),
         ({"seeds": 97}, "seeds is 97, but a step has 96 documents"),
         ({"max_length": 2}, "max_length and encoder_length are at least 3: [CLS], a token, [SEP]"),
+        ({"silent": "klingon"}, "silent is 'klingon', expected nothing or one of dutch, english, "),
+        (
+            {"silent": "english", "pooling": "sum"},
+            "silent is 'english', expected nothing: with pooling sum every token",
+        ),
+        ({"used": -1}, "used is -1, expected a number from 0 to "),
         (
             {"pooling": "sum", "activation": "log1p_log1p"},
             "activation is 'log1p_log1p', expected log1p: pooling sum adds up log(1 + logit)",

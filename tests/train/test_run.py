@@ -291,6 +291,13 @@ class TestGoingOn:
         assert encoder.identity.max_length == 16
         assert encoder.identity.activation == "max+log1p+own>0.5*2/norm^0.25"
         assert load_learned(second.model, max_length=32).encode_documents(texts).nnz < terms
+        told, rows = [], np.load(second.model / "terms.npy") if (second.model / "terms.npy").is_file() else range(10**9)
+        quiet = the_recipe("inference-free", silent="english", used=3)
+        third = run("", given, tmp_path / "out", recipe=quiet, on_event=told.append)
+        assert third.losses == first.losses
+        assert [one.done for one in told if one.phase == "looking for terms that are not used"] == [34]
+        assert 0 < len(np.load(third.model / "terms.npy")) < len(rows)
+        assert "the" not in load_learned(third.model).term_names("the snow").values()
 
     def test_another_recipe_base_or_data_is_refused(self, given, tmp_path):
         run("inference-free", given, tmp_path / "out")
