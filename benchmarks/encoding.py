@@ -193,19 +193,24 @@ def _fidelity(strand: str, encoder: Any, texts: Sequence[str], theirs: Any) -> d
     """Returns the mean and the least cosine between our vectors and theirs."""
     ours = encoder.encode_documents(texts)
     if strand == "learned":
-        theirs = _without_specials(theirs, encoder.joint.folder.manifest.specials)
+        theirs = _finished(theirs, encoder.joint, texts)
     values = _cosines(ours, theirs)
     return {"mean": float(values.mean()), "least": float(values.min())}
 
 
-def _without_specials(theirs: Any, specials: Sequence[int]) -> Any:
-    """Returns their vectors without the columns of [CLS] and the like, which are no terms of ours."""
+def _finished(theirs: Any, joint: Any, texts: Sequence[str]) -> Any:
+    """Returns their vectors finished as ours are: without what is no term, pruned, expanded, damped; not timed."""
     import numpy as np
-    from scipy.sparse import diags
+    from plait.encoders.queries import csr, damped, expanded
 
-    keep = np.ones(theirs.shape[1], np.float32)
-    keep[list(specials)] = 0
-    return (theirs @ diags(keep)).tocsr()
+    facts, rows = joint.facts, theirs.toarray()
+    rows[:, [*joint.folder.manifest.specials, *facts.silent]] = 0
+    finished = []
+    for row, own in zip(rows, joint.model.tokenizer.ids(texts), strict=True):
+        columns = np.flatnonzero(row > facts.prune * row.max())
+        values = damped(expanded(columns, row[columns], own, facts.expansion), facts.damping)
+        finished.append((columns.astype(np.int32), values))
+    return csr(finished, facts.dim)
 
 
 def _cosines(ours: Any, theirs: Any) -> NDArray[np.float64]:

@@ -50,13 +50,16 @@ class Head(nn.Module):
             "transform.weight", "transform.bias", "norm.weight", "norm.bias", "decoder.weight", "decoder.bias",
         )}  # fmt: skip
         self._gelu, self._epsilon = gelu, epsilon
+        self._silent = tensors.get("sparse.silent")
 
     def forward(self, features: Features) -> Features:
-        """Puts logits where `SpladePooling` looks for them."""
+        """Puts logits where `SpladePooling` looks for them, and hides from it the places that are silent."""
         parts, states = self._parts, features["token_embeddings"]
         z = nn.functional.linear(states, parts["transform.weight"], parts["transform.bias"])
         z = nn.functional.gelu(z) if self._gelu else z
         z = nn.functional.layer_norm(z, z.shape[-1:], parts["norm.weight"], parts["norm.bias"], self._epsilon)
+        if self._silent is not None:
+            features["attention_mask"] = features["attention_mask"] * ~torch.isin(features["input_ids"], self._silent)
         features["states"] = states
         features["token_embeddings"] = nn.functional.linear(z, parts["decoder.weight"], parts["decoder.bias"])
         return features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -32,6 +33,21 @@ class JointModel(OnnxModel):
         given = {wish: np.array(value) for wish, value in wishes.items()}
         found = self.session.run(list(names), {INPUT: ids, **given})
         return dict(zip(names, found, strict=True))
+
+
+@dataclass(frozen=True)
+class TermUses:
+    """What a model makes of terms in some documents; each is a number of documents.
+
+    Attributes:
+        given: int64 (rows,): the decoder gives them the term, and it is not pruned.
+        held: int64 (vocabulary,): the token is one of theirs.
+        kept: int64 (vocabulary,): the token is one of theirs and a term that is not pruned.
+    """
+
+    given: NDArray[np.int64]
+    held: NDArray[np.int64]
+    kept: NDArray[np.int64]
 
 
 class OnnxJointEncoder:
@@ -120,22 +136,31 @@ class OnnxJointEncoder:
         self.model.each_batch(self._prompted(texts, side), work)
         return csr(rows, self.facts.dim)
 
-    def term_uses(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Returns int64 (rows,): how many documents each row of the decoder gives a weight that is not pruned."""
+    def no_uses(self) -> TermUses:
+        """Returns counts for `count_uses`, all 0."""
+        rows = np.arange(self.facts.dim)[self._terms].size
+        return TermUses(np.zeros(rows, np.int64), *np.zeros((2, self.facts.dim), np.int64))
+
+    def count_uses(self, texts: Sequence[str], uses: TermUses) -> None:
+        """Adds how many of some documents are given each term, and hold each token, to what was counted before."""
         check_texts(texts)
         rows = np.arange(self.facts.dim)[self._terms]
-        counts, counting, terms = np.zeros(len(rows), np.int64), Lock(), ~np.isin(rows, self._no_terms)
+        terms, counting = ~np.isin(rows, self._no_terms), Lock()
 
         def work(positions: list[int], ids: Ids) -> None:
             del positions
             found = self.model.run_for(self._learned_outputs, ids)
-            largest = self._weights(ids, found).max(axis=1, keepdims=True)
-            used = np.count_nonzero(found[WEIGHTS] > self.facts.prune * largest, axis=0)
+            weights = self._weights(ids, found)
+            least = self.facts.prune * weights.max(axis=1, keepdims=True)
+            given = np.count_nonzero(found[WEIGHTS] > least, axis=0)
             with counting:
-                counts[terms] += used[terms]
+                uses.given[terms] += given[terms]
+                for own, kept in zip(ids, weights > least, strict=True):
+                    tokens = np.unique(own)
+                    uses.held[tokens] += 1
+                    uses.kept[tokens] += kept[tokens]
 
         self.model.each_batch(self._prompted(texts, "document"), work)
-        return counts
 
     @property
     def _learned_outputs(self) -> list[str]:

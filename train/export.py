@@ -16,7 +16,6 @@ from ..encoders.contract import EncoderError
 from ..encoders.joint_checkpoint import NUMBERS, OPTIONS, VERSION
 from ..encoders.model_files import read_json
 from .errors import TrainError
-from .prepare import silent_tokens
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,8 +59,6 @@ def write_checkpoint(
         idf: float32 (vocabulary,), the weights of query tokens that come with the model; None where the index weighs.
     """
     tensors = {**trunk_tensors(trunk, base.checkpoint), **head_tensors(head, trunk)}
-    if (silent := silent_tokens(base, recipe.silent)) is not None:
-        tensors["sparse.silent"] = silent
     # A query table meets the dense vectors, which are the same where the trunk is.
     if base.checkpoint.config.get(JOINT_KEY) is not None and recipe.trunk == "frozen":
         tensors |= {name: base.checkpoint.raw[name] for name in base.checkpoint.raw if name.startswith("static.")}

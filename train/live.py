@@ -14,7 +14,6 @@ import torch
 
 from ..encoders.contract import Identity
 from ..encoders.queries import damped, expanded
-from .prepare import silent_tokens
 from .states import Live
 
 if TYPE_CHECKING:
@@ -40,8 +39,6 @@ class LiveEncoder:
 
     def __init__(self, model: Model, base: Base, recipe: Recipe, idf: NDArray[np.float32]) -> None:
         self._model, self._base, self._recipe = model, base, recipe
-        self._silent = silent_tokens(base, recipe.silent)
-        self._no_terms = [*base.specials, *([] if self._silent is None else self._silent.tolist())]
         own = {"binary": (idf > 0).astype(np.float32), "encoded": None, "idf": idf if recipe.idf == "trained" else None}
         self._weights = own[recipe.query_side]
         by_index = recipe.query_side == "idf" and recipe.idf == "corpus"
@@ -49,7 +46,7 @@ class LiveEncoder:
             name="in training",
             revision="",
             tokenizer="",
-            activation=f"{recipe.pooling}{'-silent' if recipe.silent else ''}+{recipe.activation}",
+            activation=f"{recipe.pooling}+{recipe.activation}",
             max_length=recipe.encoder_length,
             dim=base.vocabulary,
             query_weights="idf" if by_index else "encoder",
@@ -69,7 +66,7 @@ class LiveEncoder:
         if self._recipe.query_side == "encoded":
             return self._encode(texts, "query")
         ids = self._base.ids(texts, self._recipe.encoder_length)
-        terms = [np.setdiff1d(one, self._no_terms) for one in ids]
+        terms = [np.setdiff1d(one, self._base.specials) for one in ids]
         columns = np.concatenate([np.empty(0, np.int64), *terms])
         weights = np.ones(len(columns), np.float32) if self._weights is None else self._weights[columns]
         rows = np.repeat(np.arange(len(terms)), [len(one) for one in terms])
@@ -91,10 +88,8 @@ class LiveEncoder:
     def _part(self, start: int, ids: Ids, live: Live) -> tuple[Any, Any, Any]:
         chosen = range(start, min(start + PIECE, len(ids)))
         with torch.no_grad():
-            vectors, order, _ = self._model.encode(chosen, ids, live, self._silent)
-        rows, columns, values = (each.cpu().numpy() for each in (vectors.rows, vectors.columns, vectors.values))
-        terms = ~np.isin(columns, self._no_terms)
-        return order[rows[terms]], columns[terms], values[terms]
+            vectors, order, _ = self._model.encode(chosen, ids, live)
+        return order[vectors.rows.cpu().numpy()], vectors.columns.cpu().numpy(), vectors.values.cpu().numpy()
 
     def _csr(self, rows: Any, columns: Any, values: Any, count: int) -> csr_matrix:
         from scipy.sparse import csr_matrix

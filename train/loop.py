@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Ids = Sequence["NDArray[np.int64]"]
 States = Callable[[Sequence[int]], tuple[Tensor, Tensor]]
-Silent = "NDArray[np.int32] | None"
 Scores = Callable[["NDArray[np.int64]", "NDArray[np.int64]"], "NDArray[np.float32]"]
 
 RATE_RISES = 30  # steps in which the learning rate rises from nothing
@@ -80,16 +79,13 @@ class Model:
         self.trunk.requires_grad_(recipe.trunk == "tuned")
         self._precise = recipe.precision == "fp32" or not multiplies_bfloat16(device)
 
-    def encode(
-        self, documents: Sequence[int], ids: Ids, states: States, silent: Silent = None
-    ) -> tuple[Sparse, NDArray[np.int64], Tensor]:
+    def encode(self, documents: Sequence[int], ids: Ids, states: States) -> tuple[Sparse, NDArray[np.int64], Tensor]:
         """Returns sparse vectors, the documents in the order of their rows, and the branch's pooled dense vectors.
 
         Args:
             documents: positions.
             ids: token ids of every document.
             states: gives the states where the branch leaves.
-            silent: tokens that give a document nothing, see `encoders.joint_checkpoint`.
         """
         chosen = [ids[document] for document in documents]
         lengths = [len(one) for one in chosen]
@@ -101,12 +97,9 @@ class Model:
                 kept.append(self.head.states(below, mask)[mask])
                 dense.append(self._dense(below, mask))
             order += group
-        heard = [_heard(chosen[at], silent) for at in order]
-        flat = np.concatenate([chosen[at][places] for at, places in zip(order, heard, strict=True)])
-        rows = [int(places.sum()) for places in heard]
-        given = torch.cat(kept)[torch.from_numpy(np.concatenate(heard)).to(self.device)].float()
-        flat = torch.from_numpy(flat).to(self.device)
-        vectors = self.head(given, flat, rows, self.trunk.words, precise=self._precise)
+        flat = torch.from_numpy(np.concatenate([chosen[at] for at in order])).to(self.device)
+        rows = [lengths[at] for at in order]
+        vectors = self.head(torch.cat(kept).float(), flat, rows, self.trunk.words, precise=self._precise)
         return vectors, np.array([documents[at] for at in order], np.int64), torch.cat(dense)
 
     def _dense(self, below: Tensor, mask: Tensor) -> Tensor:
@@ -143,15 +136,6 @@ class Model:
             raise TrainError("the checkpoint is of another recipe or model: begin anew, or give that one")
         for name, tensor in mine.items():
             tensor.copy_(tensors[name])
-
-
-def _heard(ids: NDArray[np.int64], silent: Silent) -> NDArray[np.bool_]:
-    """Tells which places of a text are heard: all but those of silent tokens, and the first where no other is."""
-    if silent is None:
-        return np.ones(len(ids), np.bool_)
-    heard = ~np.isin(ids, silent)
-    heard[0] |= not heard.any()
-    return heard
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import string
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,6 @@ from ..encoders.extras import require
 from ..encoders.folders import EMBEDDED, find_folder, unbuilt_folder
 from ..encoders.load import load_dense
 from ..encoders.manifest import is_built
-from ..encoders.stopwords import STOP_WORDS
 from ..index.impacts import idf
 from ..retriever import IngestError, read_documents, read_queries
 from ..retriever.streams import OPENERS
@@ -197,20 +194,6 @@ def expansion_terms(documents: Ids, queries: Ids, base: Base, least: int) -> NDA
     if not terms.size:
         raise TrainError(f"no word piece is in {least} of the training texts: set terms lower, 0 for all word pieces")
     return terms
-
-
-def silent_tokens(base: Base, language: str) -> NDArray[np.int32] | None:
-    """Returns the ids of punctuation and of a language's stop words, ascending; None without a language."""
-    if not language:
-        return None
-    vocabulary = base.tokenizer.get_vocab()
-    words = {form for word in STOP_WORDS[language] for form in (word, word.capitalize())}
-    found = [number for token, number in vocabulary.items() if token in words or _punctuation(token)]
-    return np.setdiff1d(np.array(found, np.int32), base.specials).astype(np.int32)
-
-
-def _punctuation(token: str) -> bool:
-    return len(token) == 1 and (token in string.punctuation or unicodedata.category(token).startswith("P"))
 
 
 # Teachers and hard negatives

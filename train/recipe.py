@@ -64,9 +64,9 @@ class Recipe:
             in a long text, and more in one longer than those trained on, so that it would match everything.
         query_expansion: the finished encoder gives a query that no dense strand hears the terms that are near it in the
             table of static queries, once the model has one; they weigh their cosine less .2 times this.
-        silent: the finished encoder gives a document nothing by its punctuation and the stop words of this language:
-            they stay what other words are understood by, but a third of the sparse half's work is spared, and they are
-            no terms of a query. Empty: every token is heard.
+        silent: the finished encoder gives a document nothing by its punctuation and the stop words of this language,
+            which are no terms of a query either: by those, that is, which training made terms of no more than a fifth
+            of the documents that hold them. They stay what others are understood by. Empty: every token is heard.
         used: the finished encoder has no expansion terms that fewer of the training documents are given than this; a
             head is trained for many that it never uses. 0: all stay.
         gelu: whether the head's transform has an activation.

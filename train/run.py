@@ -31,7 +31,7 @@ from .pairs import read_training
 from .prepare import Base, Texts, divided, open_base
 from .recipe import Recipe, recipe_of
 from .report import REPORT, TrainReport, checksums, thinned, trainings_of, versions
-from .trim import leave_out_unused
+from .trim import leave_out
 
 if TYPE_CHECKING:
     from .learned import SparseTraining
@@ -281,20 +281,22 @@ class Job:
     # What is made
 
     def export(self, training: SparseTraining, precision: str) -> None:
-        """Writes the checkpoint and the ONNX model; expansion terms that are not used are left out, where asked."""
+        """Writes the checkpoint and the ONNX model; what is not used is left out, where asked."""
         self._tell(Event("exporting"))
         own = self.recipe.query_side == "idf" and self.recipe.idf == "trained"
         model, weights = training.model, training.idf if own else None
-        checkpoint, documents = self.out / CHECKPOINT, self.texts.training.documents
-        write_checkpoint(checkpoint, self.base, model.trunk, model.head, self.recipe, weights)
+        checkpoint, recipe = self.out / CHECKPOINT, self.recipe
+        write_checkpoint(checkpoint, self.base, model.trunk, model.head, recipe, weights)
         self._build(precision)
-        if self.recipe.used:
-            leave_out_unused(
+        if recipe.used or recipe.silent:
+            told = self._tell
+            leave_out(
                 checkpoint,
                 self.out / MODEL,
-                documents,
-                self.recipe.used,
-                lambda done, total: self._tell(Event("looking for terms that are not used", done, total)),
+                self.texts.training.documents,
+                used=recipe.used,
+                silent=recipe.silent,
+                on_progress=lambda done, total: told(Event("looking for what is not used", done, total)),
             )
             self._build(precision)
 

@@ -1,56 +1,87 @@
-"""Leaves out of a finished model the expansion terms that it does not use.
+"""Leaves out of a finished model what it does not use: expansion terms, and places that it gives nothing by.
 
 A head is trained for every word piece that comes often enough in the training text, and learns to give most of them to
-no document. Their rows of the decoder change nothing, yet are multiplied with every token of every document.
+no document. Their rows of the decoder change nothing, yet are multiplied with every token of every document. And of
+most punctuation and stop words it learns that they are no terms; a third of all tokens then asks for terms in vain.
 """
 
 from __future__ import annotations
 
+import string
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..encoders.checkpoint import read_checkpoint
 from ..encoders.joint_checkpoint import read_sparse_half
 from ..encoders.load import load_joint
+from ..encoders.stopwords import STOP_WORDS
 from .export import rewritten
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..encoders.joint import TermUses
+
 TRIED = 16_384  # documents that are looked at, evenly spaced: a few minutes
+SELDOM = 0.2  # a stop word is silent where so many of the documents that hold it, or fewer, have it as a term
 _AT_ONCE = 512
 Progress = Callable[[int, int], None]
 
 
-def leave_out_unused(
-    checkpoint: Path, model: Path, documents: Sequence[str], least: int, on_progress: Progress | None = None
-) -> int:
-    """Leaves decoder rows that fewer documents than `least` use out of a checkpoint; returns how many are left.
+def leave_out(
+    checkpoint: Path,
+    model: Path,
+    documents: Sequence[str],
+    *,
+    used: int = 0,
+    silent: str = "",
+    on_progress: Progress | None = None,
+) -> None:
+    """Leaves out of a checkpoint the expansion terms and places of tokens that some documents show to be of no use.
 
     Args:
-        checkpoint: a joint one; it is changed.
+        checkpoint: a joint one, without silent tokens; it is changed.
         model: what was built of it; it is not.
         documents: training documents; `TRIED` of them are looked at.
-        least: how many must be given a term.
+        used: how many documents must be given a term.
+        silent: the language whose stop words may be silent; empty: no token is.
         on_progress: called with how many documents are done, and of how many.
     """
     tried = [documents[i * len(documents) // TRIED] for i in range(TRIED)] if len(documents) > TRIED else documents
-    half, encoder = read_sparse_half(read_checkpoint(checkpoint)), load_joint(str(model))
-    counts = np.zeros(half.rows, np.int64)
+    encoder = load_joint(str(model))
+    uses = encoder.no_uses()
     for start in range(0, len(tried), _AT_ONCE):
-        counts += encoder.term_uses(tried[start : start + _AT_ONCE])
+        encoder.count_uses(tried[start : start + _AT_ONCE], uses)
         if on_progress is not None:
             on_progress(min(start + _AT_ONCE, len(tried)), len(tried))
-    kept = np.flatnonzero(counts >= least)
+    changed = _terms_left(checkpoint, uses.given, used) if used else {}
+    if silent:
+        changed["sparse.silent"] = _silent_tokens(encoder.model.tokenizer.vocabulary(), silent, uses)
+    rewritten(checkpoint, changed)
+
+
+def _terms_left(folder: Path, given: NDArray[np.int64], least: int) -> dict[str, Any]:
+    checkpoint = read_checkpoint(folder)
+    half = read_sparse_half(checkpoint)
+    kept = np.flatnonzero(given >= least)
     if not kept.size:  # a decoder has a row at least
-        kept = counts.argmax(keepdims=True)
-    words = read_checkpoint(checkpoint).tensors["words.weight"]
+        kept = given.argmax(keepdims=True)
     terms = np.arange(half.rows, dtype=np.int32) if half.terms is None else half.terms
-    rewritten(
-        checkpoint,
-        {
-            "sparse.decoder.weight": half.tensors.get("sparse.decoder.weight", words)[kept],
-            "sparse.decoder.bias": half.tensors["sparse.decoder.bias"][kept],
-            "sparse.terms": terms[kept],
-        },
-    )
-    return kept.size
+    decoder = half.tensors.get("sparse.decoder.weight", checkpoint.tensors["words.weight"])
+    found = {"sparse.decoder.weight": decoder, "sparse.decoder.bias": half.tensors["sparse.decoder.bias"]}
+    return {name: tensor[kept] for name, tensor in {**found, "sparse.terms": terms}.items()}
+
+
+def _silent_tokens(vocabulary: dict[str, int], language: str, uses: TermUses) -> NDArray[np.int32]:
+    """Returns the ids of the punctuation and stop words that are seldom terms of the documents that hold them."""
+    words = {form for word in STOP_WORDS[language] for form in (word, word.capitalize())}
+    ids = np.array(sorted(number for token, number in vocabulary.items() if token in words or _punctuation(token)))
+    return ids[uses.kept[ids] <= SELDOM * uses.held[ids]].astype(np.int32)
+
+
+def _punctuation(token: str) -> bool:
+    return len(token) == 1 and (token in string.punctuation or unicodedata.category(token).startswith("P"))

@@ -152,14 +152,20 @@ def test_silent_tokens_are_not_for_a_sum(folder):
 
 
 def test_uses_of_terms_are_counted(tmp_path, texts):
-    folder = make_joint(Kind(terms=70, literal=False, silent=4), tmp_path / "made")
+    folder = make_joint(Kind(terms=70, literal=False), tmp_path / "made")
     change_config(folder, prune=0.3)
     joint = load_joint(folder)
-    terms = np.load(joint.folder.path / "terms.npy")
-    expected = np.count_nonzero(joint.encode_learned(texts).toarray()[:, terms], axis=0)
-    assert joint.term_uses(texts).tolist() == expected.tolist()
-    assert 0 < np.count_nonzero(expected) < len(terms)
-    assert joint.term_uses([]).tolist() == [0] * len(terms)
+    terms, uses = np.load(joint.folder.path / "terms.npy"), joint.no_uses()
+    for some in (texts[:4], [], texts[4:]):
+        joint.count_uses(some, uses)
+    rows = joint.encode_learned(texts).toarray() > 0
+    assert uses.given.tolist() == np.count_nonzero(rows[:, terms], axis=0).tolist()
+    assert 0 < np.count_nonzero(uses.given) < len(terms)
+    holds = np.zeros(rows.shape, bool)
+    for row, ids in zip(holds, joint.model.tokenizer.ids(texts), strict=True):
+        row[ids] = True
+    assert uses.held.tolist() == holds.sum(axis=0).tolist()
+    assert uses.kept.tolist() == (holds & rows).sum(axis=0).tolist()
 
 
 def test_encoded_queries_are_neither_pruned_nor_damped(folder, texts):

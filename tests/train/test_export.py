@@ -10,8 +10,8 @@ import pytest
 from plait.encoders import load_dense, load_joint, load_learned
 from plait.train import TrainError, recipe_of, with_query_table
 from plait.train.export import build_model, head_tensors, write_checkpoint
-from plait.train.prepare import open_base, silent_tokens
-from plait.train.trim import leave_out_unused
+from plait.train.prepare import open_base
+from plait.train.trim import leave_out
 
 from ..encoders.joint_folders import GOLDEN, Kind, make_joint
 from . import tiny
@@ -22,7 +22,6 @@ SHAPES = [
     {"rank": 0, "branch": 0, "literal": False, "gelu": True, "query_side": "encoded"},
     {"rank": 0, "branch": 1, "literal": True, "gelu": False, "terms": 2, "query_side": "binary"},
     {"rank": 8, "branch": 0, "literal": True, "gelu": True, "terms": 2, "pooling": "sum"},
-    {"rank": 8, "branch": 1, "literal": True, "gelu": False, "terms": 2, "silent": "english", "prune": 0.1},
 ]
 
 
@@ -117,36 +116,39 @@ class TestExported:
         said = json.loads((folder / "config.json").read_text())["plait"]
         assert sorted(said) == ["activation", "branch_layers", "literal", "max_length", "version"]
 
-    def test_unused_terms_are_left_out(self, base, tmp_path):
-        recipe, _, model, _ = self.live(base, SHAPES[-1])
+    @pytest.mark.parametrize("prune", [0.0, 0.3])
+    def test_what_is_not_used_is_left_out(self, base, prune, tmp_path):
+        recipe, _, model, _ = self.live(base, {**SHAPES[0], "terms": 2, "prune": prune})
         checkpoint = write_checkpoint(tmp_path / "c", base, model.trunk, model.head, recipe)
-        texts = tiny.words(30)
+        texts, told = tiny.documents(), []
         build_model(checkpoint, tmp_path / "m", name="tiny")
-        whole, told = load_joint(tmp_path / "m"), []
-        uses = whole.term_uses(texts)
-        least = int(np.median(uses)) + 1
-        left = leave_out_unused(checkpoint, tmp_path / "m", texts, least, lambda *done: told.append(done))
-        assert told == [(30, 30)]
-        assert 0 < left == np.count_nonzero(uses >= least) < len(uses)
+        whole = load_joint(tmp_path / "m")
+        uses = whole.no_uses()
+        whole.count_uses(texts, uses)
+        used = int(np.median(uses.given)) + 1
+        options = {"used": used, "silent": "english", "on_progress": lambda *done: told.append(done)}
+        leave_out(checkpoint, tmp_path / "m", texts, **options)
+        assert told == [(40, 40)]
         build_model(checkpoint, tmp_path / "less", name="tiny")
         less = load_joint(tmp_path / "less")
         terms = [np.load(tmp_path / name / "terms.npy") for name in ("m", "less")]
-        assert terms[1].tolist() == terms[0][uses >= least].tolist()
-        gone = np.setdiff1d(terms[0], terms[1])
-        ours, theirs = (one.encode_documents(texts) for one in (less, whole))
-        np.testing.assert_array_equal(ours[1], theirs[1])
-        own = (whole.learned.encode_queries(texts) > 0).toarray()  # a word's own weight stays without its row
-        same = np.ones(whole.facts.dim, bool)
-        same[gone] = False
-        np.testing.assert_allclose(ours[0].toarray()[:, same], theirs[0].toarray()[:, same], rtol=1e-5)
-        assert not ours[0].toarray()[:, ~same][~own[:, ~same]].any()
+        assert terms[1].tolist() == terms[0][uses.given >= used].tolist()
+        assert 0 < len(terms[1]) < len(terms[0])
+        silent = {base.tokenizer.id_to_token(number) for number in less.facts.silent}
+        vocabulary = base.tokenizer.get_vocab()
+        maybe = [vocabulary[token] for token in ("the", "in", "is", ".", ",") if token in vocabulary]
+        expected = {base.tokenizer.id_to_token(one) for one in maybe if uses.kept[one] <= 0.2 * uses.held[one]}
+        assert silent - expected <= {"for", "as", "a", "?"}  # "a" is a letter of the vocabulary, and held by none
+        assert expected <= silent
+        np.testing.assert_array_equal(less.dense.encode_documents(texts), whole.dense.encode_documents(texts))
 
     def test_a_term_stays_where_none_is_used(self, base, tmp_path):
         recipe, _, model, _ = self.live(base, {**SHAPES[2], "query_side": "idf"})
         checkpoint = write_checkpoint(tmp_path / "c", base, model.trunk, model.head, recipe)
         build_model(checkpoint, tmp_path / "m", name="tiny")
-        assert leave_out_unused(checkpoint, tmp_path / "m", tiny.words(3), 10**6) == 1
-        assert build_model(checkpoint, tmp_path / "less", name="tiny").files["terms.npy"]
+        leave_out(checkpoint, tmp_path / "m", tiny.words(3), used=10**6)
+        build_model(checkpoint, tmp_path / "less", name="tiny")
+        assert np.load(tmp_path / "less" / "terms.npy").shape == (1,)
         assert load_joint(tmp_path / "less").encode_documents(tiny.words(3))[0].shape == (3, base.vocabulary)
 
     def test_a_tied_decoder_is_not_written(self, base):
@@ -155,17 +157,6 @@ class TestExported:
         _, _, model, _ = self.live(base, SHAPES[3])
         found = head_tensors(model.head, model.trunk)
         assert found["sparse.decoder.weight"].shape == (len(found["sparse.terms"]), 32)
-
-
-def test_which_tokens_are_silent():
-    base = open_base(None)
-    assert silent_tokens(base, "") is None
-    names = {language: {base.tokenizer.id_to_token(int(one)) for one in silent_tokens(base, language)}
-             for language in ("english", "german")}  # fmt: skip
-    assert {"the", "of", ",", ".", "–"} <= names["english"]
-    assert {"der", "und", ",", "."} <= names["german"]
-    assert not names["english"] & {"[CLS]", "[SEP]", "data", "1", "##s"}
-    assert "the" not in names["german"]
 
 
 @pytest.mark.parametrize("width", [8, 32])
