@@ -8,10 +8,11 @@ import shutil
 import numpy as np
 import pytest
 from plait.encoders import load_dense, load_joint, load_learned
-from plait.train import TrainError, recipe_of, with_query_table
+from plait.train import TrainError, recipe_of, trim, with_query_table
 from plait.train.export import build_model, head_tensors, write_checkpoint
 from plait.train.prepare import open_base
 from plait.train.trim import leave_out
+from safetensors.numpy import load, load_file
 
 from ..encoders.joint_folders import GOLDEN, Kind, make_joint
 from . import tiny
@@ -117,7 +118,8 @@ class TestExported:
         assert sorted(said) == ["activation", "branch_layers", "literal", "max_length", "version"]
 
     @pytest.mark.parametrize("prune", [0.0, 0.3])
-    def test_what_is_not_used_is_left_out(self, base, prune, tmp_path):
+    def test_what_is_not_used_is_left_out(self, base, prune, tmp_path, monkeypatch):
+        monkeypatch.setattr(trim, "ENOUGH", 40)
         recipe, _, model, _ = self.live(base, {**SHAPES[0], "terms": 2, "prune": prune})
         checkpoint = write_checkpoint(tmp_path / "c", base, model.trunk, model.head, recipe)
         texts, told = tiny.documents(), []
@@ -142,7 +144,16 @@ class TestExported:
         assert expected <= silent
         np.testing.assert_array_equal(less.dense.encode_documents(texts), whole.dense.encode_documents(texts))
 
-    def test_a_term_stays_where_none_is_used(self, base, tmp_path):
+    def test_few_documents_do_not_tell_what_is_used(self, base, tmp_path):
+        recipe, _, model, _ = self.live(base, SHAPES[0])
+        checkpoint = write_checkpoint(tmp_path / "c", base, model.trunk, model.head, recipe)
+        build_model(checkpoint, tmp_path / "m", name="tiny")
+        before = (checkpoint / "model.safetensors").read_bytes()
+        leave_out(checkpoint, tmp_path / "m", tiny.documents(), used=10**6)
+        assert load_file(checkpoint / "model.safetensors").keys() == load(before).keys()
+
+    def test_a_term_stays_where_none_is_used(self, base, tmp_path, monkeypatch):
+        monkeypatch.setattr(trim, "ENOUGH", 3)
         recipe, _, model, _ = self.live(base, {**SHAPES[2], "query_side": "idf"})
         checkpoint = write_checkpoint(tmp_path / "c", base, model.trunk, model.head, recipe)
         build_model(checkpoint, tmp_path / "m", name="tiny")

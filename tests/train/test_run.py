@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from plait.encoders import EncoderError, load_dense, load_joint, load_learned
 from plait.retriever import Document, Retriever
-from plait.train import TrainError, read_training, recipe_of
+from plait.train import TrainError, read_training, recipe_of, trim
 from plait.train.judge import interval
 from plait.train.prepare import collection_texts, divided, open_base
 from plait.train.report import thinned
@@ -280,7 +280,8 @@ class TestGoingOn:
         assert second.files == first.files
         assert second.losses == first.losses
 
-    def test_what_concerns_no_step_may_change(self, given, tmp_path):
+    def test_what_concerns_no_step_may_change(self, given, tmp_path, monkeypatch):
+        monkeypatch.setattr(trim, "ENOUGH", 30)
         first, texts = run("inference-free", given, tmp_path / "out"), tiny.documents()
         terms = load_learned(first.model).encode_documents(texts).nnz
         pruned = the_recipe("inference-free", prune=0.5, expansion=2.0, damping=0.25, encoder_length=16)
