@@ -68,7 +68,7 @@ class Recipe:
             which are no terms of a query either: by those, that is, which training made terms of no more than a fifth
             of the documents that hold them. They stay what others are understood by. Empty: every token is heard.
         used: the finished encoder has no expansion terms that fewer of the training documents are given than this; a
-            head is trained for many that it never uses. 0: all stay, as where there are fewer than 4,096 documents.
+            head is trained for many that it never uses. 0, and where there are fewer than 4,096 documents: all stay.
         gelu: whether the head's transform has an activation.
         literal: the literal residual: a document's own words have a learned weight beside the expansion.
         activation: "log1p" or "log1p_log1p", after pooling.

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ..encoders.joint import TermUses
 
 TRIED = 16_384  # documents that are looked at, evenly spaced: a few minutes
-# Fewer do not tell which terms others would be given. Of 58 terms a document (the embedded model, its training text), .25
-# are given to none of 1,000 other documents, .05 to none of 4,000, .02 to none of 16,000.
+# Fewer do not tell which terms others would be given. Of 58 terms a document (the embedded model on its training text),
+# .25 are given to none of 1,000 other documents, .05 to none of 4,000, .02 to none of 16,000.
 ENOUGH = 4_096
 SELDOM = 0.2  # a stop word is silent where so many of the documents that hold it, or fewer, have it as a term
 _AT_ONCE = 512
