@@ -110,7 +110,6 @@ class Trunk:
         """
         add, asking = self.graph.op, x
         if places is not None:
-            self.math.codes(x)
             asking = self.math.picked(x, places)
         attended = self.linear(self._attention(asking, x, name), f"{name}.output")
         x = self.norm(add("Add", attended, asking), f"{name}.attention_norm")

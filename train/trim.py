@@ -66,8 +66,9 @@ def leave_out(
         if on_progress is not None:
             on_progress(min(start + _AT_ONCE, len(tried)), len(tried))
     changed = _terms_left(checkpoint, uses.given, used) if used else {}
-    if silent:
-        changed["sparse.silent"] = _silent_tokens(encoder.model.tokenizer.vocabulary(), silent, uses)
+    quiet = _silent_tokens(encoder.model.tokenizer.vocabulary(), silent, uses) if silent else np.empty(0)
+    if quiet.size:
+        changed["sparse.silent"] = quiet
     rewritten(checkpoint, changed)
 
 
