@@ -180,8 +180,14 @@ class DenseSegment:
             if alive.size:  # some FAISS indexes of some versions overlook the selector
                 rows = rows[alive[rows] > 0]
             if rows.size >= wanted:
-                return self._exact(query, wanted, rows.size, _only(rows))
+                return self._best_of(query, wanted, rows)
         return self._exact(query, wanted, matching, _chosen(alive, matching))
+
+    def _best_of(self, query: NDArray[np.float32], wanted: int, rows: NDArray[np.int64]) -> Proposed:
+        """Returns the best of some rows by their vectors; more than wanted where the last have the same score."""
+        scores = scores_at(self.vectors, rows, query)
+        kept = scores >= np.partition(scores, rows.size - wanted)[rows.size - wanted]
+        return Proposed(scores[kept], rows[kept])
 
     def _exact(self, query: NDArray[np.float32], wanted: int, matching: int, chosen: Any) -> Proposed:
         asked = min(wanted + MORE, matching)

@@ -465,6 +465,11 @@ class Snapshot:
         self, positions: NDArray[np.int64]
     ) -> Iterator[tuple[Segment, NDArray[np.intp], NDArray[np.int64]]]:
         """Yields segments with the indices of the positions they hold, and the rows of those."""
+        if len(self.segments) == 1:
+            rows = self.segments[0].rows_of(positions)
+            known = np.flatnonzero(rows >= 0)
+            yield self.segments[0], known, rows[known]
+            return
         for segment in self.segments:
             near = np.flatnonzero((positions >= segment.row.first) & (positions <= segment.row.last))
             if near.size:
