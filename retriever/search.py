@@ -202,23 +202,29 @@ def _hits(found: Ranked, settings: Options) -> list[Hit]:
     sure = [None] * found.rows.size
     if settings.calibration is not None:
         sure = settings.calibration(found.fused).tolist()
+    told = ranking.candidates.ranks[found.rows]
     # Lists, not arrays: numpy takes ten times as long to hand out one number.
     views = zip(
         ranking.candidates.scores[found.rows].tolist(),
         ranking.values[found.rows].tolist(),
         # Ranks are told down to the depth, never to k: a larger k must not change an explanation.
-        np.where(ranking.candidates.ranks > settings.depth, 0, ranking.candidates.ranks)[found.rows].tolist(),
+        np.where(told > settings.depth, 0, told).tolist(),
         strict=True,
     )
     names, weights = ranking.names, ranking.weights.tolist()
     rows = ranking.search.snapshot.rows(found.positions.tolist())
     hits = []
-    for i, (row, fused, (scores, values, ranks)) in enumerate(zip(rows, found.fused.tolist(), views, strict=True)):
+    for i, (row, fused, view) in enumerate(zip(rows, found.fused.tolist(), views, strict=True)):
         strands = {
-            name: StrandScore(scores[c], values[c], ranks[c] or None, weights[c]) for c, name in enumerate(names)
+            name: StrandScore(score, value, rank or None, weight)
+            for name, weight, score, value, rank in zip(names, weights, *view, strict=True)
         }
-        rest = {name: getattr(row, name) for name in ("id", "title", "text", "metadata", "parent", "start")}
-        hits.append(Hit(rank=i + 1, score=fused, strands=strands, matches=shared[i], probability=sure[i], **rest))
+        hits.append(
+            Hit(
+                i + 1, row.id, fused, row.title, row.text, row.metadata, row.parent, row.start, strands, shared[i],
+                sure[i],
+            )
+        )  # fmt: skip
     return hits
 
 
@@ -227,6 +233,5 @@ def _matches(found: Ranked) -> list[tuple[Match, ...]]:
     asked = list(zip(search.strands, found.ranking.queries, strict=True))
     tables = list(zip(names, matches(search.snapshot, asked, found.positions), strict=True))
     return [
-        tuple([Match(name, term, value) for name, table in tables for term, value in table[i]])
-        for i in range(found.rows.size)
+        tuple([Match(name, *pair) for name, table in tables for pair in table[i]]) for i in range(found.rows.size)
     ]
