@@ -232,6 +232,4 @@ def _matches(found: Ranked) -> list[tuple[Match, ...]]:
     search, names = found.ranking.search, found.ranking.names
     asked = list(zip(search.strands, found.ranking.queries, strict=True))
     tables = list(zip(names, matches(search.snapshot, asked, found.positions), strict=True))
-    return [
-        tuple([Match(name, *pair) for name, table in tables for pair in table[i]]) for i in range(found.rows.size)
-    ]
+    return [tuple([Match(name, *pair) for name, table in tables for pair in table[i]]) for i in range(found.rows.size)]
