@@ -121,7 +121,7 @@ class _Constants:
         }
         for name in ("transform.weight", "transform.bias", "norm.weight", "norm.bias", "decoder.bias", "literal.bias"):
             names[f"sparse.{name}"] = f"sparse.{name}"
-        found = {theirs: tensor for ours, theirs in names.items() if (tensor := self.tensor(ours)) is not None}
+        found: Tensors = {theirs: tensor for ours, theirs in names.items() if (tensor := self.tensor(ours)) is not None}
         decoder, literal = self.table("sparse.decoder.weight"), self.known.get("sparse.literal.weight")
         found["sparse.decoder.bias"] = found["sparse.decoder.bias"].reshape(-1)
         if decoder is not None:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..encoders.checkpoint import read_checkpoint
+from ..encoders.joint import OnnxJointEncoder
 from ..encoders.joint_checkpoint import read_sparse_half
-from ..encoders.load import load_joint
+from ..encoders.manifest import JOINT, open_folder
 from ..encoders.stopwords import STOP_WORDS
 from .export import rewritten
 
@@ -59,7 +60,7 @@ def leave_out(
         used = 0
     if not (used or silent):
         return
-    encoder = load_joint(str(model))
+    encoder = OnnxJointEncoder(open_folder(model, JOINT))
     uses = encoder.no_uses()
     for start in range(0, len(tried), _AT_ONCE):
         encoder.count_uses(tried[start : start + _AT_ONCE], uses)
@@ -77,7 +78,7 @@ def _terms_left(folder: Path, given: NDArray[np.int64], least: int) -> dict[str,
     half = read_sparse_half(checkpoint)
     kept = np.flatnonzero(given >= least)
     if not kept.size:  # a decoder has a row at least
-        kept = given.argmax(keepdims=True)
+        kept = np.array([given.argmax()])
     terms = np.arange(half.rows, dtype=np.int32) if half.terms is None else half.terms
     decoder = half.tensors.get("sparse.decoder.weight", checkpoint.tensors["words.weight"])
     found = {"sparse.decoder.weight": decoder, "sparse.decoder.bias": half.tensors["sparse.decoder.bias"]}
