@@ -186,7 +186,7 @@ class DenseSegment:
     def _best_of(self, query: NDArray[np.float32], wanted: int, rows: NDArray[np.int64]) -> Proposed:
         """Returns the best of some rows by their vectors; more than wanted where the last have the same score."""
         scores = scores_at(self.vectors, rows, query)
-        kept = scores >= np.partition(scores, rows.size - wanted)[rows.size - wanted]
+        kept = ~(scores < np.partition(scores, rows.size - wanted)[rows.size - wanted])  # also what is no number
         return Proposed(scores[kept], rows[kept])
 
     def _exact(self, query: NDArray[np.float32], wanted: int, matching: int, chosen: Any) -> Proposed:

@@ -159,6 +159,13 @@ def test_exact_is_exact(built, spec):
             np.testing.assert_array_equal(best(found, 10), exactly(query, 10, chosen))
 
 
+def test_what_is_no_number_is_not_kept_to_itself(built):
+    found = built("IVF16,PQ12x4fs")._best_of(np.full(DIM, np.nan, np.float32), 2, np.arange(5))
+    assert np.isnan(found.scores).tolist() == [True] * 5  # the retriever says so, and to whom
+    ties = built("IVF16,PQ12x4fs")._best_of(np.zeros(DIM, np.float32), 2, np.arange(5))
+    assert ties.rows.tolist() == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_search_that_finds_too_few_is_made_exact(built, spec, monkeypatch):
     monkeypatch.setattr(ann.First, "propose", lambda *_: np.array([3], np.int64))
