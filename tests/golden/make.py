@@ -161,12 +161,14 @@ def plait_mini(folder: Path, length: int) -> np.ndarray:
     for number, layer in enumerate(layers[len(layers) - settings["branch_layers"] :]):
         start = f"layer.{number}."
         layer.load_state_dict({name[len(start) :]: tensor for name, tensor in part.items() if name.startswith(start)})
-    specials = AutoTokenizer.from_pretrained(folder).all_special_ids
+    specials, silent = AutoTokenizer.from_pretrained(folder).all_special_ids, part.get("silent", torch.tensor([]))
     rows = []
     with torch.no_grad():
         for ids in _ids(folder, length):
             tokens = torch.tensor(ids)
             states = model(input_ids=tokens[None]).last_hidden_state[0]
+            heard = ~torch.isin(tokens, silent)
+            states, tokens = states[heard], tokens[heard]
             z = states @ part["transform.weight"].T + part["transform.bias"]
             z = torch.nn.functional.gelu(z) if settings.get("gelu", True) else z
             z = torch.nn.functional.layer_norm(z, z.shape[-1:], part["norm.weight"], part["norm.bias"], 1e-12)
@@ -176,8 +178,9 @@ def plait_mini(folder: Path, length: int) -> np.ndarray:
                 "log1p": logits.log1p(), "log1p_log1p": logits.log1p().log1p()
             }[settings["activation"]]  # fmt: skip
             own = (states @ part["literal.weight"] + part["literal.bias"][tokens]).relu()
-            for token in set(ids):
+            for token in set(tokens.tolist()):
                 weights[token] += own[tokens == token].max()
+            weights[silent.long()] = 0
             terms = np.setdiff1d(np.arange(len(weights)), specials)
             weights[weights <= settings.get("prune", 0) * weights[terms].max()] = 0
             weights[np.setdiff1d(terms, ids)] *= settings.get("expansion", 1)
