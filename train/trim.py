@@ -2,7 +2,7 @@
 
 A head is trained for every word piece that comes often enough in the training text, and learns to give most of them to
 no document. Their rows of the decoder change nothing, yet are multiplied with every token of every document. And of
-most punctuation and stop words it learns that they are no terms; a third of all tokens then asks for terms in vain.
+most punctuation and stop words it learns that they are no terms; a quarter of all tokens then asks for terms in vain.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def _terms_left(folder: Path, given: NDArray[np.int64], least: int) -> dict[str,
 def _silent_tokens(vocabulary: dict[str, int], language: str, uses: TermUses) -> NDArray[np.int32]:
     """Returns the ids of the punctuation and stop words that are seldom terms of the documents that hold them."""
     words = {form for word in STOP_WORDS[language] for form in (word, word.capitalize())}
-    ids = np.array(sorted(number for token, number in vocabulary.items() if token in words or _punctuation(token)))
+    found = sorted(number for token, number in vocabulary.items() if token in words or _punctuation(token))
+    ids = np.array(found, np.int64)  # also where there is none
     return ids[uses.kept[ids] <= SELDOM * uses.held[ids]].astype(np.int32)
 
 

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from plait.encoders import load_dense, load_joint, load_learned
+from plait.encoders.joint import TermUses
 from plait.train import TrainError, recipe_of, trim, with_query_table
 from plait.train.export import build_model, head_tensors, write_checkpoint
 from plait.train.prepare import open_base
@@ -168,6 +169,14 @@ class TestExported:
         _, _, model, _ = self.live(base, SHAPES[3])
         found = head_tensors(model.head, model.trunk)
         assert found["sparse.decoder.weight"].shape == (len(found["sparse.terms"]), 32)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "silent"), [({"snow": 0, "tea": 1}, []), ({"the": 0, "was": 1, ".": 2, "tea": 3}, [0, 2])]
+)
+def test_stop_words_that_are_seldom_terms_are_silent(vocabulary, silent):
+    held, kept = np.array([10, 10, 0, 10]), np.array([2, 3, 0, 0])
+    assert trim._silent_tokens(vocabulary, "english", TermUses(held, held, kept)).tolist() == silent
 
 
 @pytest.mark.parametrize("width", [8, 32])
