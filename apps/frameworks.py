@@ -47,7 +47,7 @@ def opened(index: Retriever | str | PathLike[str]) -> Retriever:
 def told_of(hit: Hit) -> dict[str, Any]:
     """Returns a hit's metadata as a framework shows it: the document's own names, and plait's.
 
-    `start` and `end` are the place in the parent's text, `scores` the strands' own and `normalised` those on [0, 1].
+    `start` and `end` are the place in the parent's text, `scores` the strands' own, `normalised` those that are fused.
     """
     ours = {
         "id": hit.id,

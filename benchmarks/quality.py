@@ -26,7 +26,8 @@ MEASURES = ("nDCG@10", "R@100")
 # One more than the deepest measure, because a document that is the query itself is dropped. Not above the default
 # depth: the strands then propose as many candidates as they do for a user.
 K = 101
-RRF, PLAIN, EXPANSIONS = "fused, RRF", "fused, no feedback", "learned, IDF of expansions"
+RRF, PLAIN = "fused, RRF", "fused, no feedback"
+PIECES, EXPANSIONS = "learned, word pieces", "learned, word pieces, IDF of expansions"
 STATIC, FUSED_STATIC = "dense, static queries", "fused, static queries"
 # What all-MiniLM-L6-v2 scores in float32, through sentence-transformers: the dense strand is its int8 twin.
 MINILM = {
@@ -60,8 +61,9 @@ def main() -> None:
         tables=[_means_table(measured), *(_table(name, facts) for name, facts in measured.items())],
         notes=[
             "Documents are indexed whole, title and text; a document whose id is the query's own is dropped.",
-            f"`{PLAIN}`, `{RRF}` and `{EXPANSIONS}` stand beside the defaults for comparison; they have no target. The "
-            "last weights a query term by the documents that a model expands to it, not by those whose text holds it.",
+            f"`{PLAIN}`, `{RRF}`, `{PIECES}` and `{EXPANSIONS}` stand beside the defaults for comparison; they have no "
+            "target. The last weights a query term by the documents that a model expands to it; the one before it, as "
+            "an index does, by those whose text holds it.",
             f"`{STATIC}` and `{FUSED_STATIC}` search the same index with dense queries from the table: no transformer.",
             "The model saw no text of these collections; see its card in encoders/models.",
             "Run cards with encoder identities, checksums of the data and per-query values are in the JSON.",
@@ -123,7 +125,7 @@ def _evaluate(retriever: Retriever, dataset: Dataset) -> tuple[Report, Report]:
     beside = {
         PLAIN: retriever.run(dataset.queries, K, pipeline="none"),
         RRF: retriever.run(dataset.queries, K, fusion="rrf", pipeline="none"),
-        EXPANSIONS: _by_expansions(retriever, dataset),
+        **_word_pieces(retriever, dataset),
     }
     with closing(Retriever.open(retriever.folder, dense=load_dense(queries="static"))) as static:
         beside[STATIC] = static.run(dataset.queries, K, strands=("dense",))
@@ -131,17 +133,22 @@ def _evaluate(retriever: Retriever, dataset: Dataset) -> tuple[Report, Report]:
     return report, evaluate_runs(beside, dataset, measures=MEASURES)
 
 
-def _by_expansions(retriever: Retriever, dataset: Dataset) -> dict[str, dict[str, float]]:
-    """Returns the learned strand's run if IDF counted the documents that a model expands to a term."""
+def _word_pieces(retriever: Retriever, dataset: Dataset) -> dict[str, Run]:
+    """Returns two of the learned strand's runs by queries of word pieces alone.
+
+    One weighs them by IDF as an index does, the other as if IDF counted the documents that a model expands to a term.
+    """
     rows = load_learned().encode_queries(list(dataset.queries.values()))
-    run = {}
+    runs: dict[str, Run] = {PIECES: {}, EXPANSIONS: {}}
     with closing(Snapshot(retriever.folder)) as snapshot:
+        expanded = expanded_documents(snapshot, rows.shape[1])
         for i, query in enumerate(dataset.queries):
             terms = np.sort(rows.indices[rows.indptr[i] : rows.indptr[i + 1]]).astype(np.uint32)
-            frequency = sum((_holders(segment.postings, terms) for segment in snapshot.segments), np.zeros(terms.size))
-            hits = snapshot.sparse_search("learned", terms, idf(frequency, snapshot.documents), K)
-            run[query] = dict(zip(snapshot.ids(hits.positions), hits.scores.tolist(), strict=True))
-    return run
+            weights = {PIECES: snapshot.idf(terms), EXPANSIONS: idf(expanded[terms], snapshot.documents)}
+            for name, run in runs.items():
+                hits = snapshot.sparse_search("learned", terms, weights[name], K)
+                run[query] = dict(zip(snapshot.ids(hits.positions), hits.scores.tolist(), strict=True))
+    return runs
 
 
 def _learned_postings(folder: Path, vocabulary: int) -> int:
@@ -150,11 +157,13 @@ def _learned_postings(folder: Path, vocabulary: int) -> int:
         return sum(int(np.count_nonzero(segment.forward.terms < vocabulary)) for segment in snapshot.segments)
 
 
-def _holders(postings: Any, terms: Any) -> Any:
-    """Returns how many documents have a posting of each term."""
-    row = np.minimum(np.searchsorted(postings.terms, terms), postings.terms.size - 1)
-    starts = postings.cell_start[postings.cells].astype(np.int64)
-    return np.where(postings.terms[row] == terms, starts[row + 1] - starts[row], 0)
+def expanded_documents(snapshot: Snapshot, vocabulary: int) -> Any:
+    """Returns how many documents have a learned posting of each term, int64 (vocabulary,)."""
+    found = np.zeros(vocabulary, np.int64)
+    for segment in snapshot.segments:
+        terms = segment.forward.terms  # not the postings' sizes: the commonest terms have none, but are kept as rows
+        found += np.bincount(terms[terms < vocabulary], minlength=vocabulary)
+    return found
 
 
 def _checks(name: str, facts: Mapping[str, Any]) -> list[common.Check]:

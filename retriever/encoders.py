@@ -100,7 +100,16 @@ def _joint(strands: Mapping[str, Strand]) -> JointEncoder | None:
 
 
 def made_with(names: Sequence[str], given: Mapping[str, Any]) -> Encoders:
-    """Returns the encoders of a new index."""
+    """Returns the encoders of a new index.
+
+    Raises:
+        QueryError: a strand is given no encoder.
+    """
+    for name in names:
+        if given[name] is None:
+            others = ",".join(other for other in names if other != name)
+            how = f', or leave the strand out: strands="{others}"' if others else ""
+            raise QueryError(f"the strand {name!r} is given no encoder: name one{how}")
     strands = {name: _MAKERS[name](given[name]) for name in names}
     return Encoders(strands, {name: _source(name, given[name]) for name in names})
 

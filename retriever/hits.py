@@ -16,7 +16,8 @@ class StrandScore(NamedTuple):
 
     Attributes:
         score: the strand's own score: a sum of impacts, or an inner product.
-        normalised: the same on [0, 1], between the strand's least possible and its best score for this query.
+        normalised: the same as the fusion takes it: with most normalisations on [0, 1]; a sparse score over the norm of
+            the query, as the default fusion has it, may be above 1.
         rank: the place among the strand's own candidates, from 1; None when it lies below them.
         weight: the strand's weight in this search.
     """

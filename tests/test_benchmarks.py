@@ -7,10 +7,12 @@ import lzma
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from plait.index import Snapshot
 from plait.retriever import Retriever
 
 from .lucene_indexes import needs_lucene
@@ -317,6 +319,20 @@ def test_recall_takes_any_document_that_ties():
     assert recall(documents, queries, best, np.array([[0, 3], nothing])) == 0.5
     assert recall(documents, queries, best, np.array([[0, 0], nothing])) == 0.5
     assert recall(documents, queries, best, np.array([[0, 1, 2, 3], nothing * 2])) == 1
+
+
+@pytest.mark.usefixtures("modules")
+def test_expansions_are_counted_of_the_commonest_terms_too(tmp_path):
+    from quality import expanded_documents
+
+    path = tmp_path / "tiny"
+    with Retriever.create(path, strands=("lexical", "learned")) as retriever:
+        retriever.add([{"id": f"d{i}", "text": f"honey and {topic}"} for i, topic in enumerate(TOPICS)])
+    with closing(Snapshot(path)) as snapshot:
+        held, terms = snapshot.sparse_vectors("learned", np.arange(len(TOPICS)))
+        counts = np.bincount(terms[held.indices], minlength=30_522)
+        assert counts.max() == len(TOPICS)  # a term of every document, which is kept as a row
+        assert np.array_equal(expanded_documents(snapshot, 30_522), counts)
 
 
 @pytest.mark.usefixtures("modules")

@@ -129,7 +129,8 @@ def _limits(report: TrainReport) -> str:
         "What its training data gets wrong about people or the world, its rankings may repeat.",
     ]
     if recipe["strand"] == "learned" and recipe["query_side"] != "encoded":
-        told.append("Queries are not expanded: a word that neither the query nor any document brings is not found.")
+        alone = "Beside a dense strand queries" if recipe.get("query_expansion") else "Queries"
+        told.append(f"{alone} are not expanded: a word that neither the query nor any document brings is not found.")
     if recipe["strand"] == "learned" and recipe["query_side"] == "idf" and recipe["idf"] == "corpus":
         told.append("Query weights are the inverse document frequencies of the index: a tiny index has poor ones.")
     return "\n".join(f"- {line}" for line in told)

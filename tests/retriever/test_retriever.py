@@ -406,6 +406,14 @@ def test_unusual_settings_are_refused(tmp_path):
         Retriever.open(tmp_path / "i")
 
 
+def test_a_strand_without_an_encoder_is_told_of(tmp_path):
+    with pytest.raises(QueryError, match='the strand \'dense\' is given no encoder.*strands="lexical,learned"'):
+        Retriever.create(tmp_path / "i", dense=None)
+    with pytest.raises(QueryError, match="the strand 'lexical' is given no encoder: name one$"):
+        Retriever.create(tmp_path / "i", strands="lexical", lexical=None)
+    assert not (tmp_path / "i").exists()
+
+
 def test_info_tells_what_acts(retriever):
     facts = retriever.info()
     assert facts["documents"] == 300
