@@ -13,6 +13,7 @@ import typer
 
 from ..encoders.cache import VectorCache
 from ..retriever import IngestError, QueryError, Retriever
+from ..retriever.pipeline import pipeline as steps_of
 from ..retriever.strands import parse_strands
 from ..retriever.streams import open_stream, rejecter
 from . import console
@@ -56,11 +57,12 @@ from .options import (
     check_models,
     parsed_fields,
     parsed_weights,
-    pipeline_name,
+    stored_pipeline,
 )
 from .plan_command import plan_command
 from .search_command import search_command
 from .serve_command import serve_command
+from .stored import stored
 from .train_command import train_command
 from .tune_command import tune_command
 
@@ -108,7 +110,7 @@ def index_command(
     options = {
         "strands": strands, "dense": dense, "learned": learned, "lexical": language,
         "lucene": lucene, "lucene_impact": lucene_impact,
-        "fusion": fusion, "weights": parsed_weights(weights), "pipeline": pipeline_name(pipeline),
+        "fusion": fusion, "weights": parsed_weights(weights), "pipeline": stored_pipeline(pipeline),
         "dense_index": dense_index, "fields": parsed_fields(field),
     }  # fmt: skip
     chosen = {name: value for name, value in options.items() if value is not None}
@@ -305,10 +307,14 @@ def _opened(out: Path, chosen: Mapping[str, Any]) -> Retriever:
     """Returns an index that is there already; what was fixed when it was made may be said again, but not changed."""
     models = {name: chosen[name] for name in MODELS if name in chosen}
     retriever = Retriever.open(out, **models)
-    facts = retriever.info()
-    fixed = ("fusion", "weights", "pipeline", "dense_index")
-    made = {"strands": ",".join(facts["strands"]), **{name: facts[name] for name in fixed}}
+    facts, kept = retriever.info(), stored(out)
+    made = {"strands": ",".join(facts["strands"]), **{name: facts[name] for name in ("fusion", "weights", "pipeline")}}
+    made["dense_index"] = kept["dense_index"]
+    if kept["pipeline"] is not None:
+        made["pipeline"] = steps_of(kept["pipeline"]).name
     asked = {name: chosen[name] for name in made if name in chosen}
+    if "pipeline" in asked:
+        asked["pipeline"] = steps_of(asked["pipeline"]).name
     if "weights" in asked:  # a strand that was given none has 0
         asked["weights"] = {name: float(asked["weights"].get(name, 0)) for name in made["weights"]}
     if "strands" in asked:

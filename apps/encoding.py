@@ -112,6 +112,6 @@ def show_cache(folder: str, *, clear: bool, limit: float | None, as_json: bool) 
 
 
 def _bound(cache: VectorCache, gigabytes: float) -> None:
-    if not gigabytes * 1e9 >= LEAST_BYTES:
+    if not LEAST_BYTES <= gigabytes * 1e9 < 2**63:  # what SQLite can keep
         raise QueryError(f"--limit takes gigabytes, from 0.002 on; not {gigabytes:g}")
     cache.bound_to(int(gigabytes * 1e9))

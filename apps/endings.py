@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -42,7 +43,9 @@ class Commands(TyperGroup):
 
 def utf8_output() -> None:
     """Makes output that no person sees UTF-8, as JSON and TREC files are; nothing fails for want of a character."""
-    for stream in (sys.stdout, sys.stderr):
+    if sys.stdout is None:  # closed: nobody wants to hear
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         encoding = None if stream.isatty() else "utf-8"
         stream.reconfigure(encoding=encoding, errors="backslashreplace")  # type: ignore[attr-defined]
 

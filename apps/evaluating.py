@@ -18,7 +18,7 @@ from ..retriever.search import check_fusion
 from ..retriever.strands import NEIGHBOURS, STRANDS, parse_strands
 from . import console, corpora
 from .render import scores_table, shift_lines
-from .searching import batches
+from .searching import batches, check_no_folder
 
 COLLECTION = "{collection}"
 SHOWN = 3  # wins, and losses, that --per-query prints of each system
@@ -128,6 +128,9 @@ def _check(request: Request) -> None:
         raise QueryError(f"--latency is how many queries are timed: a whole number, not {request.latency}")
     if not request.defaults and request.searches and not (request.systems or request.systems_file):
         raise QueryError("--no-defaults leaves nothing to measure; name a system with --system or --systems")
+    for option, path in (("--card", request.card), ("--report", request.report)):
+        if path is not None:
+            check_no_folder(option, path)
 
 
 def _named(request: Request) -> list[measuring.Plan]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
@@ -13,13 +12,15 @@ from ..retriever.hierarchy import hierarchical
 from ..retriever.strands import parse_strands
 from . import console
 from .render import hit_text
+from .stored import stored
 
 
 def with_parents(retriever: Retriever, options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options of a search with the step `parents` in the pipeline that would act without it."""
     steps = options["pipeline"]
     if steps is None:
-        steps = "none" if _alone(retriever, options) else retriever.info()["pipeline"]
+        kept = "none" if _alone(retriever, options) else stored(retriever.folder)["pipeline"]
+        steps = retriever.info()["pipeline"] if kept is None else kept
     return {**options, "pipeline": hierarchical(steps)}
 
 
@@ -30,17 +31,23 @@ def _alone(retriever: Retriever, options: Mapping[str, Any]) -> bool:
     return len(names) == 1 or (weights is not None and sum(weights.get(name, 0) > 0 for name in names) == 1)
 
 
-def check_group(*, group: bool, many: bool) -> None:
-    """Raises an error where there is not one list of hits to group."""
+def check_group(*, group: bool, many: bool, prove: bool) -> None:
+    """Raises an error where there is not one list of hits to group, or where an option would be ignored."""
     if group and many:
         raise QueryError("--group is for one query: a run is a list of documents; leave --group or --queries out")
+    if group and prove:
+        raise QueryError("--group shows no proof; leave --group or --prove out")
 
 
 def print_groups(answer: Answer, *, as_json: bool) -> None:
     """Prints hits under their parents, the parent with the best hit first."""
     groups = grouped(answer)
     if as_json:
-        console.print_json({"query": answer.query, "groups": [asdict(group) for group in groups]})
+        told = [
+            {"parent": group.parent, "score": group.score, "hits": [hit.to_json() for hit in group.hits]}
+            for group in groups
+        ]
+        console.print_json({"query": answer.query, "groups": told})
         return
     if not groups:
         console.out.print("nothing found")

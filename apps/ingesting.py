@@ -12,7 +12,7 @@ import typer
 from ..encoders.cache import VectorCache
 from ..encoders.counting import counting
 from ..retriever import Document, IngestError, QueryError, Retriever, read_documents
-from ..retriever.sources import total_bytes
+from ..retriever.sources import check_paths, total_bytes
 from . import console
 from .upkeep import merge_where_it_pays
 
@@ -46,6 +46,7 @@ class Reading:
 
 def reading(paths: Sequence[str], *, passages: str, words: int, overlap: int, skip_bad: bool) -> Reading:
     """Returns what the paths hold; a missing path or an option out of range fails here, before anything is made."""
+    check_paths(paths)
     skipped = Skipped()
     meter = console.Meter("indexing", total_bytes(paths))
     try:

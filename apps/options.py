@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,10 +86,17 @@ def parsed_pipeline(given: str | None) -> str | list[dict[str, Any]] | None:
     return read_pipeline(given) if given is not None and given.endswith(".toml") else given
 
 
-def pipeline_name(given: str | None) -> str | None:
-    """Returns the steps that a text names, or that a .toml file holds, as one text."""
+def stored_pipeline(given: str | None) -> str | list[dict[str, Any]] | None:
+    """Returns the same, checked, as an index keeps it."""
     steps = parsed_pipeline(given)
-    return None if steps is None else pipeline(steps).name
+    if steps is None:
+        return None
+    name = pipeline(steps).name
+    try:
+        json.dumps(steps)
+    except TypeError as error:
+        raise QueryError(f"{given}: an index keeps no dates as such; write them in quotes") from error
+    return name if isinstance(steps, str) else steps
 
 
 def parsed_weights(given: str | None) -> dict[str, float] | None:

@@ -49,8 +49,9 @@ def answer_text(answer: Answer, *, explain: bool) -> Text | None:
         lines += [f"  {step}: {_note(note)}" for step, note in answer.notes.items()]
         lines.append("milliseconds: " + ", ".join(f"{name} {ms:.1f}" for name, ms in answer.milliseconds.items()))
     if (proof := answer.proof) is not None:
+        last = "all candidates are hits" if proof.least is None else f"the last hit has {proof.least:.4f}"
         lines.append(
-            f"proven: no unseen document can score above {proof.threshold:.4f}, the last hit has {proof.least:.4f}; "
+            f"proven: no unseen document can score above {proof.threshold:.4f}, {last}; "
             f"{proof.candidates:,} documents scored, {proof.depth:,} of each strand, rounds: {proof.rounds}, "
             f"{proof.milliseconds:.1f} ms"
         )

@@ -66,8 +66,8 @@ def search_command(
     as_json: JsonFlag = False,
 ) -> None:
     """Search an index: one query, or many from a file, written as a TREC run."""
-    searching.check_options(query, queries, run, skip_bad=skip_bad, explain=explain, as_json=as_json)
-    check_group(group=group, many=queries is not None)
+    searching.check_options(query, queries, run, skip_bad=skip_bad, explain=explain, prove=prove, as_json=as_json)
+    check_group(group=group, many=queries is not None, prove=prove)
     options: dict[str, Any] = {
         "k": k, "strands": strands, "fusion": fusion, "weights": parsed_weights(weights),
         "pipeline": parsed_pipeline(pipeline), "depth": depth, "filter": filter, "exactness": exactness, "prove": prove,

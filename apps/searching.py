@@ -97,7 +97,14 @@ def query_log(path: Path | None, *, many: bool, as_json: bool) -> QueryLog | Non
 
 
 def check_options(
-    query: str | None, queries: Path | None, run: Path | None, *, skip_bad: bool, explain: bool, as_json: bool
+    query: str | None,
+    queries: Path | None,
+    run: Path | None,
+    *,
+    skip_bad: bool,
+    explain: bool,
+    prove: bool,
+    as_json: bool,
 ) -> None:
     """Raises an error where an option lacks, or would be ignored."""
     if (query is None) == (queries is None):
@@ -108,6 +115,16 @@ def check_options(
         raise QueryError("--run writes a TREC run and --json prints JSON; give one of the two")
     if queries is not None and explain and not as_json:
         raise QueryError("a TREC run holds no explanation; with --queries, --explain goes with --json")
+    if queries is not None and prove:
+        raise QueryError("--prove is for one query: with --queries no proof is shown; leave --prove or --queries out")
+    if run is not None:
+        check_no_folder("--run", run)
+
+
+def check_no_folder(option: str, path: Path) -> None:
+    """Raises an error where a file is to be written and a folder is there."""
+    if path.is_dir():
+        raise QueryError(f"{path} is a folder; {option} takes the file to write")
 
 
 def warm(retriever: Retriever) -> None:

@@ -220,7 +220,8 @@ def calibrate(
         seed: of the folds.
 
     Raises:
-        EvalError: an unknown kind, fewer than five judged queries, or no relevant document among their hits.
+        EvalError: an unknown kind, fewer than five judged queries, fewer than two of them with hits, or no relevant
+            document among these.
     """
     if kind not in KINDS:
         raise EvalError(f"no calibration {kind!r}; there are: {', '.join(KINDS)}")
@@ -231,6 +232,8 @@ def calibrate(
     if not pairs.relevant.any() or pairs.relevant.all():
         what = "no hit is" if not pairs.relevant.any() else "every hit is"
         raise EvalError(f"{what} judged relevant: there is nothing to tell apart; are these the index's qrels?")
+    if np.unique(pairs.query).size < 2:
+        raise EvalError("only one judged query has hits; a calibration needs at least two judged queries with hits")
     facts = retriever.info()
     settings = {name: facts[name] for name in ("fusion", "weights", "pipeline")}
     scores, levels = KINDS[kind](pairs.scores, pairs.relevant)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..retriever.documents import Document, IngestError, check_document
+from ..retriever.log import MOST
 from ..retriever.streams import rejecter
 from .beir import load_beir
 from .contract import EvalError
@@ -66,7 +67,11 @@ def load_ir_dataset(name: str, split: str = "test") -> Dataset:
             raise EvalError(f"{IR_DATASETS}{name} has no {', '.join(lacking)}; name a collection with judgements")
         qrels: dict[str, dict[str, int]] = {}
         for judgement in found.qrels_iter():
-            qrels.setdefault(judgement.query_id, {})[judgement.doc_id] = int(judgement.relevance)
+            relevance = int(judgement.relevance)
+            if abs(relevance) > MOST:
+                where = f"document {judgement.doc_id!r} for query {judgement.query_id!r}"
+                raise EvalError(f"{IR_DATASETS}{name} judges {where} {relevance}; expected {MOST:,} at most")
+            qrels.setdefault(judgement.query_id, {})[judgement.doc_id] = relevance
         queries = {query.query_id: _text(query) for query in found.queries_iter() if query.query_id in qrels}
     except KeyError:
         raise EvalError(f"ir_datasets knows no {name!r}; see https://ir-datasets.com") from None

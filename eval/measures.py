@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..index.ranking import ranked
+from ..retriever.log import MOST
 from .contract import EvalError, Qrels, Run
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ MEASURES: dict[str, str] = {
 DEFAULT_MEASURES = tuple(MEASURES)
 EXAMPLES = "nDCG@10, R@100, RR@10, AP@100, P@5, Success@1, AP(rel=2), Judged@10"
 
-_FORM = re.compile(r"\s*(?P<name>\w+)\s*(?:\((?P<params>.*)\))?\s*(?:@\s*(?P<at>[\d.]+))?\s*")
+_FORM = re.compile(r"\s*(?P<name>\w+)\s*(?:\((?P<params>.*)\))?\s*(?:@\s*(?P<at>-?[\d.]+))?\s*")
+_DEEPEST = 10**9  # trec_eval's numbers are C's
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,14 @@ def score_run(run: Run, qrels: Qrels, measures: Iterable[str] | str = DEFAULT_ME
     document whose id is the query's own is dropped before ranking, as BEIR does.
 
     Raises:
-        EvalError: no judged query, a measure that is not known, or a score that is NaN.
+        EvalError: no judged query, a measure that is not known, a score that is NaN, or a relevance beyond a million.
     """
     wanted = {name: _parse(name) for name in parse_measures(measures)}
     if not qrels:
         raise EvalError("there are no judged queries; expected qrels with one or more")
     per_query = {name: dict.fromkeys(qrels, 0.0) for name in wanted}
-    for metric in _calculate(wanted, qrels, _ranks(run, qrels)):
-        per_query[str(metric.measure)][metric.query_id] = float(metric.value)
+    for query, metric in _calculate(wanted, qrels, _ranks(run, qrels)):
+        per_query[str(metric.measure)][query] = float(metric.value)
     return Scores({name: _mean(wanted[name], values.values()) for name, values in per_query.items()}, per_query)
 
 
@@ -91,21 +94,33 @@ def _ranks(run: Run, qrels: Qrels) -> dict[str, dict[str, float]]:
     return ranks
 
 
-def _calculate(wanted: dict[str, Measure], qrels: Qrels, ranks: dict[str, dict[str, float]]) -> list[Any]:
+def _calculate(wanted: dict[str, Measure], qrels: Qrels, ranks: dict[str, dict[str, float]]) -> list[tuple[str, Any]]:
+    """Returns (query id, metric) pairs; the programs themselves see numbers for ids, as gdeval takes no others."""
     import ir_measures
 
-    judged = {query: _safe(judgements) for query, judgements in qrels.items()}
+    names = {str(number): query for number, query in enumerate(qrels, start=1)}
+    judged = {number: _safe(query, qrels[query]) for number, query in names.items()}
+    found = {number: ranks[query] for number, query in names.items() if query in ranks}
     try:
-        return list(ir_measures.iter_calc(list(wanted.values()), judged, ranks)) if ranks else []
-    except (ValueError, RuntimeError, OSError) as error:
+        metrics = list(ir_measures.iter_calc(list(wanted.values()), judged, found)) if found else []
+    except subprocess.CalledProcessError as error:  # says on stderr why
+        why = "gdeval, which ir_measures runs for ERR and exp-log2, takes relevance up to 4 and ids without blanks"
+        raise EvalError(f"cannot compute {', '.join(wanted)}: {why}") from error
+    except (ValueError, RuntimeError, OSError, ZeroDivisionError) as error:
         raise EvalError(f"cannot compute {', '.join(wanted)}: {error}") from error
+    return [(names[metric.query_id], metric) for metric in metrics]
 
 
-def _safe(judgements: Mapping[str, int]) -> dict[str, int]:
+def _safe(query: str, judgements: Mapping[str, int]) -> dict[str, int]:
     """Returns judgements that trec_eval can count: of a query with negative ones alone it writes past an array's end.
 
     Nothing is relevant there either way, so zeros in their place give the same values.
     """
+    for document, relevance in judgements.items():
+        if abs(relevance) > MOST:
+            raise EvalError(
+                f"document {document!r} has the relevance {relevance} in query {query!r}; expected {MOST:,} at most"
+            )
     crashes = bool(judgements) and max(judgements.values()) < 0
     return dict.fromkeys(judgements, 0) if crashes else dict(judgements)
 
@@ -136,6 +151,7 @@ def _parse(name: str) -> Measure:
             params[kind.AT_PARAM] = ast.literal_eval(form["at"])
         measure = kind(**params)
         supported = DefaultPipeline.supports(measure)
+        _check_params(params)
     except (AssertionError, SyntaxError, ValueError, TypeError) as error:
         raise EvalError(f"the measure {name!r} cannot be read: {error}; expected such as {EXAMPLES}") from None
     if not supported:
@@ -148,6 +164,15 @@ def _params(text: str) -> dict[str, Any]:
     if not isinstance(call, ast.Call) or call.args:
         raise ValueError("parameters are written name=value")
     return {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
+
+
+def _check_params(params: Mapping[str, Any]) -> None:
+    """Refuses numbers that end the process inside trec_eval, or that it misreads."""
+    for name, most in (("cutoff", _DEEPEST), ("rel", MOST)):
+        if not 1 <= params.get(name, 1) <= most:
+            raise ValueError(f"{name} is {params[name]}; expected 1 to {most:,}")
+    if any(abs(gain) > MOST for gain in params.get("gains", {}).values()):
+        raise ValueError(f"a gain is beyond {MOST:,}")
 
 
 def _providers(measure: Measure) -> str:

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from ..index.ranking import ranked
 from ..retriever.documents import IngestError, check_id
+from ..retriever.log import MOST
 from ..retriever.streams import open_stream
 from .contract import EvalError, Qrels, Run
 
@@ -62,7 +63,8 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
     TREC.
 
     Raises:
-        EvalError: a missing file, a malformed line, two judgements of one pair that differ, or no judgement at all.
+        EvalError: a missing file, a malformed line, a relevance beyond a million, two judgements of one pair that
+            differ, or no judgement at all.
     """
     qrels: dict[str, dict[str, int]] = {}
     for number, line in _lines(path):
@@ -71,7 +73,7 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
             continue
         if len(fields) not in (3, 4) or not _is_integer(fields[-1]):
             raise _broken(path, number, f"{line.strip()!r} is no judgement; expected query, document and an integer")
-        query, document, relevance = fields[0], fields[-2], int(fields[-1])
+        query, document, relevance = fields[0], fields[-2], _relevance(path, number, fields[-1])
         if qrels.setdefault(query, {}).setdefault(document, relevance) != relevance:
             other = qrels[query][document]
             raise _broken(path, number, f"{document!r} is judged {relevance} for query {query!r}, and before {other}")
@@ -126,6 +128,16 @@ def _number(path: str | Path, line: int, text: str) -> float:
         value = math.nan
     if math.isnan(value):
         raise _broken(path, line, f"the score {text!r} is no number")
+    return value
+
+
+def _relevance(path: str | Path, line: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:  # more digits than Python reads
+        value = MOST + 1
+    if abs(value) > MOST:
+        raise _broken(path, line, f"the relevance {text[:30]} is beyond {MOST:,}; expected a few levels, as 0 to 3")
     return value
 
 

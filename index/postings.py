@@ -30,7 +30,7 @@ class Forward(NamedTuple):
         terms: uint32 (postings,), ascending inside a document, in the shared term space.
         values: uint8 (postings,): quantised impacts of learned terms, counts (at most 255) of lexical ones.
         literal: uint8 (postings,): 1 where the text itself holds the term, 0 where a model added it. IDF counts the 1s:
-            weighing a query term by how often a model activates it costs .006 to .009 nDCG@10 (benchmarks/).
+            weighing a query term by how often a model activates it costs .002 nDCG@10, up to .008 (benchmarks/).
         lengths: uint32 (n,), document lengths in lexical terms.
     """
 

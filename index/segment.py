@@ -187,7 +187,7 @@ class Segment:
             return np.empty(0, np.uint32), np.empty(0, np.int64)
         if (compiled := kernels()) is None:
             return reference.search(self.postings, terms, weights, k, alive)
-        return compiled.search(*self.postings, terms, weights, k, alive, float(exactness), floor, sums_of())
+        return compiled.search(*self.postings, terms, weights, self._most(k), alive, float(exactness), floor, sums_of())
 
     def search_batch(
         self,
@@ -206,9 +206,13 @@ class Segment:
         terms, weights = (np.concatenate(parts) for parts in zip(*queries, strict=True))
         least = np.array(floors, np.uint32)
         ends, sums, rows = compiled.search_many(
-            *self.postings, starts, terms, weights, k, alive, float(exactness), least, sums_of()
+            *self.postings, starts, terms, weights, self._most(k), alive, float(exactness), least, sums_of()
         )
         return list(zip(np.split(sums, ends[:-1]), np.split(rows, ends[:-1]), strict=True))
+
+    def _most(self, k: int) -> int:
+        """Returns as many of k as there can be: kernels make room for what is asked for."""
+        return min(k, self.size)
 
     def best_of(
         self, terms: NDArray[np.uint32], weights: NDArray[np.uint32], k: int, rows: NDArray[np.int64]

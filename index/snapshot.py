@@ -73,6 +73,8 @@ class Snapshot:
             try:
                 self.settings = database.settings(self._connection)
                 self.layout = Layout(**self.settings["layout"])
+                if older is not None and older.settings.get("made") != self.settings.get("made"):
+                    older = None  # another index in the same place; equal segments do not make equal documents
                 self.commit, self.documents, self.tokens = database.totals(self._connection)
                 self.state = database.state(self._connection)
                 self._deleted = self._deletions(older)

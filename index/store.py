@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -57,7 +58,7 @@ def create(
         # Made aside and renamed: a crash leaves either no index or a whole one.
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            _fill(made, {**settings, "layout": asdict(layout)}, fields or {})
+            _fill(made, {**settings, "layout": asdict(layout), "made": secrets.token_hex(8)}, fields or {})
             if queries is not None and len(queries):
                 files.write_array(made / QUERIES, queries)
                 files.sync_file(made / QUERIES)

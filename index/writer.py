@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -78,6 +79,7 @@ class Writer:
                 self._lock.release()
                 raise
         self._documents: list[StoredDocument] = []
+        self._waiting: dict[str, StoredDocument] = {}  # what of `_documents` will be stored, by id
         self._sparse: list[list[Forward]] = []
         self._dense: list[NDArray[np.float32]] = []
         self._fresh = Shape()  # what the open transaction has written
@@ -115,6 +117,7 @@ class Writer:
             own = literal or {}
             self._sparse.append([forward_of(s, rows, own.get(s), self.layout, lengths) for s, rows in sparse.items()])
             self._documents.extend(documents)
+            self._waiting.update((document.id, document) for document in documents)
             if dense is not None:
                 self._dense.append(np.ascontiguousarray(dense, np.float32))
             if len(self._documents) >= self.segment_documents:
@@ -123,25 +126,43 @@ class Writer:
     def delete(self, ids: Iterable[str]) -> int:
         """Deletes documents by id, and all passages of a parent by the parent's id; returns how many went."""
         wanted = list(ids)
+        for id in wanted:
+            if not isinstance(id, str):
+                raise StoreError(f"documents are deleted by their ids, which are texts, not {id!r}")
         with database.explained(self.folder), self._undone():
             self._begin()
-            if self._buffers(set(wanted)):
+            if self._buffers(set(wanted)) or self._replaces(wanted):
                 self._flush()
             named = [*wanted, *database.passages_of(self._connection, wanted)]
             return database.bury(self._connection, set(database.positions_of(self._connection, named).values()))
 
     def digests(self, ids: Iterable[str]) -> dict[str, bytes]:
-        """Returns the digests of documents already stored (those still buffered are not), by id."""
+        """Returns the digests of documents, those that await the commit included, by id."""
+        wanted = list(ids)
         with database.explained(self.folder):
-            return database.digests_of(self._connection, ids)
+            stored = database.digests_of(self._connection, wanted)
+        newer = {id: database.digest(self._waiting[id]) for id in wanted if id in self._waiting}
+        return {**stored, **newer}
 
     def passages(self, parents: Iterable[str]) -> list[str]:
-        """Returns the ids of the stored passages of parents."""
+        """Returns the ids of the passages of parents, those that await the commit included."""
+        wanted = list(parents)
         with database.explained(self.folder):
-            return database.passages_of(self._connection, parents)
+            stored = database.passages_of(self._connection, wanted)
+        named, waiting = set(wanted), self._waiting
+        kept = [id for id in stored if id not in waiting]
+        return [*kept, *(id for id, document in waiting.items() if document.parent in named)]
 
     def put_setting(self, key: str, value: Any) -> None:
-        """Changes a setting with the next commit."""
+        """Changes a setting with the next commit.
+
+        Raises:
+            StoreError: the value is none of JSON's; what was added before still awaits its commit.
+        """
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"the setting {key!r} cannot be kept: {error}") from error
         with database.explained(self.folder), self._undone():
             self._begin()
             database.put_setting(self._connection, key, value)
@@ -265,6 +286,7 @@ class Writer:
     def rollback(self) -> None:
         """Forgets everything since the last commit."""
         self._documents, self._sparse, self._dense, self._fresh = [], [], [], Shape()
+        self._waiting = {}
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self.layout = Layout(**database.settings(self._connection)["layout"])
@@ -298,6 +320,12 @@ class Writer:
     def _buffers(self, ids: Collection[str]) -> bool:
         """Returns whether the buffer holds one of these ids, or a passage of one."""
         return any(d.id in ids or d.parent in ids for d in self._documents)
+
+    def _replaces(self, parents: Collection[str]) -> bool:
+        """Returns whether the buffer holds new versions of stored passages of some parents."""
+        return bool(self._waiting) and any(
+            id in self._waiting for id in database.passages_of(self._connection, parents)
+        )
 
     def _commit(self) -> Shape:
         """Commits what is pending and returns how much was written."""
@@ -351,7 +379,7 @@ class Writer:
             piece = slice(start, start + most)
             part = forward if len(documents) <= most else taken(forward, np.arange(len(documents))[piece])
             self._write(documents[piece], part, None if vectors is None else vectors[piece])
-        self._documents, self._dense = [], []
+        self._documents, self._dense, self._waiting = [], [], {}
 
     def _write(
         self, documents: Sequence[StoredDocument], forward: Forward, vectors: NDArray[np.float32] | None

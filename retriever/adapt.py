@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
+from .errors import QueryError
 from .limits import within
 from .ranking import Ranking
 
@@ -43,6 +46,8 @@ def adapt(ranking: Ranking, *, codes: float = 3.0, quoted: float = 3.0, words: i
     factor = told["codes"] * told["quoted"] * told["short"]
     if factor == 1:
         return ranking
+    if not np.isfinite(float(factor) * float(ranking.weights.sum())):
+        raise QueryError(f"adapt multiplies a weight by {factor:g}; give smaller factors")
     weights = ranking.weights.copy()
     weights[column] *= factor
     if not weights.sum() > 0:  # the factor is 0, and no other strand has a weight

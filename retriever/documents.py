@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 # TREC runs and qrels are split on white space, and a lone surrogate cannot be written as UTF-8.
@@ -112,26 +113,39 @@ def _check_start(document: Document) -> None:
         raise IngestError(f"the start of document {document.id!r} is {start!r}; expected a character offset, 0 or more")
 
 
+def _odd_names(value: object) -> Iterator[object]:
+    """Yields the names in nested metadata that are no strings: JSON makes strings of them, so others would be read."""
+    inside: Iterable[object] = ()
+    if isinstance(value, Mapping):
+        yield from (name for name in value if not isinstance(name, str))
+        inside = value.values()
+    elif isinstance(value, (list, tuple)):
+        inside = value
+    for part in inside:
+        yield from _odd_names(part)
+
+
 def _check_metadata(document: Document) -> None:
     metadata: object = document.metadata
     if not isinstance(metadata, Mapping):
         raise IngestError(
             f"the metadata of document {document.id!r} is {kind_of_value(metadata)}; expected names and values"
         )
-    for name in metadata:
-        if not isinstance(name, str):
-            raise IngestError(
-                f"a metadata name of document {document.id!r} is {kind_of_value(name)} ({name!r}), not a string"
-            )
     if not metadata:
         return
     try:
-        json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False).encode()
+        odd = list(islice(_odd_names(metadata), 1))
+        if not odd:
+            json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise IngestError(
             f"the metadata of document {document.id!r} cannot be written as JSON ({error}); use strings, finite "
             "numbers, true, false, null, lists and objects of these"
         ) from None
+    for name in odd:
+        raise IngestError(
+            f"a metadata name of document {document.id!r} is {kind_of_value(name)} ({name!r}), not a string"
+        )
 
 
 KINDS = {

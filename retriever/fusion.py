@@ -24,7 +24,7 @@ EDGE = 1e-3  # how near to 0 and 1 log-odds may come
 
 def convex(values: Floats, candidates: Candidates, weights: Floats) -> Floats:
     """Returns the weighted mean of normalised scores (Bruch et al. 2022, arXiv 2210.11934)."""
-    return values @ (weights / weights.sum())
+    return _summed(values, weights / weights.sum())
 
 
 def rrf(values: Floats, candidates: Candidates, weights: Floats, *, k: float = RRF_K) -> Floats:
@@ -34,12 +34,12 @@ def rrf(values: Floats, candidates: Candidates, weights: Floats, *, k: float = R
     """
     if not k >= 0:
         raise QueryError(f"rrf takes k of at least 0, not {k:g}")
-    return np.where(_listed(candidates), 1.0 / (k + np.maximum(candidates.ranks, 1)), 0.0) @ weights
+    return _summed(np.where(_listed(candidates), 1.0 / (k + np.maximum(candidates.ranks, 1)), 0.0), weights)
 
 
 def combsum(values: Floats, candidates: Candidates, weights: Floats) -> Floats:
     """Returns the weighted sum (Fox and Shaw, TREC-2)."""
-    return values @ weights
+    return _summed(values, weights)
 
 
 def combmnz(values: Floats, candidates: Candidates, weights: Floats) -> Floats:
@@ -60,7 +60,19 @@ def combmax(values: Floats, candidates: Candidates, weights: Floats) -> Floats:
 def logodds(values: Floats, candidates: Candidates, weights: Floats) -> Floats:
     """Returns the weighted mean of log(x / (1 - x)): strands as witnesses who judge by themselves."""
     held = np.clip(values, EDGE, 1 - EDGE)
-    return np.log(held / (1 - held)) @ (weights / weights.sum())
+    return _summed(np.log(held / (1 - held)), weights / weights.sum())
+
+
+def _summed(values: Floats, weights: Floats) -> Floats:
+    """Returns the weighted sum of the strands' values, float64 (candidates,).
+
+    Strand by strand: BLAS rounds a row one way alone and another way among many, and a score must not depend on which
+    other candidates there are.
+    """
+    total = values[:, 0] * weights[0]
+    for column in range(1, values.shape[1]):
+        total += values[:, column] * weights[column]
+    return total
 
 
 def _listed(candidates: Candidates) -> NDArray[np.bool_]:
@@ -185,6 +197,8 @@ def weights_for(strands: Sequence[str], given: Mapping[str, float]) -> NDArray[n
     values = np.array([given.get(strand, 0.0) for strand in strands], np.float64)
     if not np.isfinite(values).all() or (values < 0).any():
         raise QueryError(f"weights must be finite and not negative: {dict(given)}")
+    if not np.isfinite(sum(values.tolist())):
+        raise QueryError(f"the sum of the weights is no finite number: {dict(given)}")
     if not values.sum() > 0:
         raise QueryError(f"no strand of {', '.join(strands)} has a weight above 0: {dict(given)}")
     return values

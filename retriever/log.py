@@ -23,7 +23,7 @@ from .hits import Answer
 from .streams import open_stream, rejecter
 
 SEARCH, RELEVANCE = "search", "relevance"
-MOST = 2**31 - 1  # of a relevance: trec_eval takes no more
+MOST = 1_000_000  # of a relevance: trec_eval counts each level up to the largest
 # A pipe that nobody reads is an error at once, and one that is full never holds up a search.
 _AS_IT_IS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -203,5 +203,5 @@ def _check_judgement(query: object, id: object, relevance: object) -> None:
     if not isinstance(query, str) or not query.strip():
         raise QueryError("a judgement needs the query that it is about")
     if isinstance(relevance, bool) or not isinstance(relevance, int) or abs(relevance) > MOST:
-        raise QueryError(f"relevance is a whole number up to {MOST}, 0 for not relevant; not {relevance!r}")
+        raise QueryError(f"relevance is a whole number up to {MOST:,}, 0 for not relevant; not {relevance!r}")
     check_id(id, "document id")

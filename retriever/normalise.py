@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import QueryError
+
 WINDOW = 1000  # of a strand's own best: what statistics are taken of, and how far down ranks count
 
 Floats = NDArray[np.float64]
@@ -49,6 +51,8 @@ def bounds(candidates: Candidates, *, ceiling: float = 0.0) -> Floats:
     than one whose best covers little of the query: values are multiplied by (best / possible) ** ceiling. At 0 the
     best document has 1 whatever it matches (Bruch et al. 2022, arXiv 2210.11934); at 1 the possible best has it.
     """
+    if ceiling < 0:
+        raise QueryError(f"bounds takes a ceiling of at least 0, not {ceiling:g}")
     span = candidates.best - candidates.least
     values = (candidates.scores - candidates.least) / _or_nothing(span)
     if not ceiling or candidates.most is None:

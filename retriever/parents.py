@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any, NamedTuple
@@ -89,6 +89,18 @@ def follow(snapshot: Snapshot) -> None:
         raise StoreError(f"the documents are committed, but the level of parents is behind: {error}") from error
 
 
+def handed_on(older: Snapshot, newer: Snapshot) -> None:
+    """Brings the level up to a newer snapshot, while searches of the older one keep theirs.
+
+    Raises:
+        StoreError: see `follow`.
+    """
+    if is_kept(older):
+        with suppress(QueryError):  # it was behind before
+            level_of(older)
+    follow(newer)
+
+
 _levels: WeakKeyDictionary[Snapshot, Snapshot] = WeakKeyDictionary()
 _opening = threading.Lock()
 
@@ -110,14 +122,14 @@ def level_of(snapshot: Snapshot) -> Snapshot:
 def _opened(snapshot: Snapshot) -> Snapshot:
     if not is_kept(snapshot):
         raise QueryError(
-            f"{snapshot.folder} keeps no level of parents: make one with `plait index ... --parents`, or with "
+            "this index keeps no level of parents: make one with `plait index ... --parents`, or with "
             "Retriever.keep_parents"
         )
     level = Snapshot(snapshot.folder / NAME)
     if _made_of(level) != snapshot.state:
         level.close()
         raise QueryError(
-            f"the level of parents in {snapshot.folder} is not of the passages that are searched: a commit is going "
+            "the level of parents is not of the passages that are searched: a commit is going "
             "on, was cut short, or came after this index was opened; open it again (Retriever.refresh), and if that "
             "does not help, `plait index ... --parents` (Retriever.keep_parents) brings the level up to date"
         )

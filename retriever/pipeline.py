@@ -85,7 +85,7 @@ def pipeline(given: Given) -> Pipeline:
             or a function of a ranking; "none" or an empty list for no step.
 
     Raises:
-        QueryError: a step or an option is unknown, or a value of another type.
+        QueryError: a step or an option is unknown, an option lacks, or a value is of another type.
     """
     if isinstance(given, str):
         items: Sequence[Any] = [] if given.strip() == NONE else specs.parse_list(given)
@@ -123,6 +123,9 @@ def _step(item: Any) -> tuple[str, int, Step]:
     row: Row = specs.named(STEPS, "step", item.name)
     function = row.function
     (options,) = specs.checked(f"the step {item.name!r}", item.options, function)
+    for option, each in specs.options_of(function).items():
+        if each.default is each.empty and option not in options:
+            raise QueryError(f"{item.name} needs a {option}: {item.name}:{option}={option.upper()}")
     reach = 0
     if row.reach is not None:
         reach = int(options.get(row.reach, specs.options_of(function)[row.reach].default))

@@ -27,7 +27,7 @@ class Proof:
         rounds: how often strands were asked; 1 where the first candidates were enough.
         candidates: documents scored.
         threshold: what no unseen document can exceed.
-        least: the fused score of the k-th hit.
+        least: the fused score of the k-th hit; None where there are fewer, and all candidates are hits.
         milliseconds: of asking and scoring again, not of the first round.
     """
 
@@ -35,7 +35,7 @@ class Proof:
     rounds: int
     candidates: int
     threshold: float
-    least: float
+    least: float | None
     milliseconds: float
 
 
@@ -53,7 +53,7 @@ def prove(ranking: Ranking, k: int) -> tuple[Ranking, Proof]:
     while True:
         threshold, least = _threshold(ranking), _kth(ranking, k)
         # Of equal scores the document id decides, so an unseen document must be lower, not as low.
-        if threshold < least or _exhausted(ranking):
+        if (least is not None and threshold < least) or _exhausted(ranking):
             took = 1000 * (time.perf_counter() - began)
             depth, count = ranking.search.depth, ranking.positions.size
             return ranking, Proof(depth, rounds, count, threshold, least, took)
@@ -73,9 +73,9 @@ def _exhausted(ranking: Ranking) -> bool:
     return all(ended) or any(strand.complete and end for strand, end in zip(ranking.search.strands, ended, strict=True))
 
 
-def _kth(ranking: Ranking, k: int) -> float:
+def _kth(ranking: Ranking, k: int) -> float | None:
     if ranking.fused.size < k:
-        return -np.inf
+        return None
     return float(np.partition(ranking.fused, ranking.fused.size - k)[ranking.fused.size - k])
 
 

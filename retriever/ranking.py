@@ -99,7 +99,7 @@ class Ranking:
         positions = _distinct(np.concatenate([*listed, *([] if older is None else [older.positions])]))
         candidates = _candidates(search, queries, proposed, positions, older)
         values = search.fusion.values(candidates)
-        fused = search.fusion.combine(values, candidates, weights)
+        fused = _finite(search.fusion.combine(values, candidates, weights), search)
         made = cls(
             search, text, tuple(queries), tuple(proposed), weights, positions, candidates, fused, dict(notes or {})
         )
@@ -133,7 +133,7 @@ class Ranking:
 
     def weighed(self, weights: Floats, **notes: Any) -> Ranking:
         """Returns the ranking by other weights of the strands."""
-        fused = self.search.fusion.combine(self.values, self.candidates, weights)
+        fused = _finite(self.search.fusion.combine(self.values, self.candidates, weights), self.search)
         made = replace(self, weights=weights, fused=fused, notes={**self.notes, **notes}, plain=True)
         vars(made)["values"] = self.values  # weights come after them
         return made
@@ -202,6 +202,13 @@ class Ranking:
     def documents(self, rows: NDArray[np.intp]) -> list[Row]:
         """Returns candidates as they are stored: id, title, text, metadata."""
         return self.search.snapshot.rows(self.positions[rows].tolist())
+
+
+def _finite(fused: Floats, search: Search) -> Floats:
+    """Returns fused scores, if they are numbers that can be compared; else an option is beyond all measure."""
+    if not np.isfinite(fused).all():
+        raise QueryError(f"the fusion {search.fusion.name!r} makes scores that are no finite numbers: see its options")
+    return fused
 
 
 def _candidates(

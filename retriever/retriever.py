@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..index import Layout, Row, Snapshot, Writer
+from ..index import Layout, Row, Snapshot, StoreError, Writer
 from ..index import create as create_index
 from ..index.database import digest
 from ..index.writer import TIDIED, Compaction, check_compaction
@@ -74,6 +74,7 @@ class Retriever:
         self._compaction: Compaction = compaction
         self.log = log
         self._writer: Writer | None = None
+        self._closed = False
         self._moving, self._refreshing = threading.Lock(), threading.Lock()
         self._compiling: threading.Thread | None = None
 
@@ -233,7 +234,7 @@ class Retriever:
         """
         writer, done, uncommitted = self._writing(), Added(), 0
         parents: dict[str, set[str]] = {}
-        size = self._encoders.at_once
+        size = self._encoders.at_once if commit_every is None else max(1, min(self._encoders.at_once, commit_every))
         for chunk in chunks(fitting(unique(map(as_document, documents)), writer.fields, on_bad), size):
             fresh = self._fresh(writer, chunk)
             if fresh:
@@ -339,15 +340,7 @@ class Retriever:
         Raises:
             MismatchError: the folder holds another index by now, made with other encoders.
         """
-        with self._refreshing:  # two at once would follow one snapshot, and one of the new ones never be closed
-            older = self._snapshot
-            newer = Snapshot(older.folder, verify=self._verify, older=older)
-            if newer.settings["encoders"] != older.settings["encoders"]:
-                newer.close()
-                raise MismatchError(f"{self.folder} was made anew with other encoders; open it again")
-            with self._moving:
-                self._snapshot = newer
-            older.close()
+        self._refresh(lambda _older, _newer: None)
 
     def release(self) -> None:
         """Lets other writers in, until this one writes again; what is not committed is forgotten."""
@@ -357,6 +350,7 @@ class Retriever:
 
     def close(self) -> None:
         """Lets go of the index; what is not committed is forgotten."""
+        self._closed = True
         if self._compiling is not None:
             self._compiling.join()
         self._snapshot.close()  # before the writer: who closes last empties SQLite's log, and a reader may not
@@ -599,18 +593,33 @@ class Retriever:
             yield snapshot
 
     def _writing(self) -> Writer:
+        if self._closed:
+            raise StoreError(f"this Retriever of {self.folder} is closed; open it again to write")
         if self._writer is None:
             self._writer = Writer(self._snapshot.folder, compaction=self._compaction)
         return self._writer
 
+    def _refresh(self, between: Callable[[Snapshot, Snapshot], None]) -> None:
+        """Moves searches on to the newest commit, after `between` of both snapshots, even where that fails."""
+        with self._refreshing:  # two at once would follow one snapshot, and one of the new ones never be closed
+            older = self._snapshot
+            newer = Snapshot(older.folder, verify=self._verify, older=older)
+            if newer.settings["encoders"] != older.settings["encoders"]:
+                newer.close()
+                raise MismatchError(f"{self.folder} was made anew with other encoders; open it again")
+            try:
+                between(older, newer)
+            finally:
+                with self._moving:
+                    self._snapshot = newer
+                older.close()
+
     def _move_on(self, writer: Writer, most: int | None = None) -> None:
         """Searches the newest commit from now on, and removes what older ones needed."""
-        self.refresh()
+        self._refresh(parents.handed_on)
         if writer.shorten_log():
             self.refresh()
         writer.tidy(most)
-        with self._reading() as snapshot:
-            parents.follow(snapshot)
 
     def _fresh(self, writer: Writer, chunk: list[Document]) -> list[Document]:
         known = writer.digests(d.id for d in chunk)

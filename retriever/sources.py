@@ -12,6 +12,7 @@ from .readers import READERS, Format, known_suffixes
 from .streams import OPENERS, STANDARD_INPUT, Reject, Stream, kind_of, open_stream
 
 Paths = str | Path | Iterable[str | Path]
+_MISSING = "there is no such file or folder; check the path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,19 @@ def find_sources(paths: Paths, reject: Reject) -> list[Source]:
     return sources
 
 
+def check_paths(paths: Paths) -> None:
+    """Raises an error where a path is missing: that is a slip, even where bad input is to be skipped.
+
+    Raises:
+        IngestError: there is no such file or folder, or standard input is named and closed.
+    """
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        if str(path) == STANDARD_INPUT:
+            open_stream(None, "standard input")
+        elif not Path(path).exists():
+            raise IngestError(_MISSING, path=str(path))
+
+
 def total_bytes(paths: Paths) -> int | None:
     """Returns how many bytes `read_documents` will count off for these paths, or None where that cannot be known.
 
@@ -82,7 +96,7 @@ def _sources_of(path: str | Path) -> list[Source]:
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        raise IngestError("there is no such file or folder; check the path", path=name)
+        raise IngestError(_MISSING, path=name)
     if kind_of(path) not in READERS:
         raise IngestError(f"cannot tell what is in it from its name; known are {known_suffixes()}", path=name)
     return [Source(name, path, path.name, kind_of(path))]

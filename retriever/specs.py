@@ -103,7 +103,7 @@ def _fits(value: Any, kind: Any) -> bool:
 def _whole(value: Any) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    return int(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value) else None
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,18}", value) else None
 
 
 def _number(value: Any) -> float | None:
@@ -111,7 +111,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         found = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # a whole number may be too large
         return None
     return found if abs(found) < float("inf") else None
 

@@ -103,9 +103,11 @@ def open_stream(path: Path | None, name: str) -> Stream:
     """Returns an open file, or standard input where the path is None.
 
     Raises:
-        IngestError: the file is missing or may not be read.
+        IngestError: the file is missing or may not be read, or standard input is closed.
     """
     if path is None:
+        if sys.stdin is None:
+            raise IngestError("is closed; give it something to read, or name a file", path=name)
         return Stream(name, sys.stdin.buffer, sys.stdin.buffer, ExitStack())
     closing = ExitStack()
     try:

@@ -66,7 +66,7 @@ _HEADING = re.compile(
     r"(?P<line>([=\-`:.'\"~^_*+#])\5{2,})[ \t]*$",
     re.MULTILINE,
 )
-_STOP = re.compile(r"[.!?…।॥؟۔][\"'’”»)\]]*(?:\s+|\Z)|[。！？][\"'’”»)\]」』）】]*\s*|[^\S\n]*\n\s*\n\s*")
+_STOP = re.compile(r"[.!?…।॥؟۔][\"'’”»)\]]*(?:\s+|\Z)|[。！？][\"'’”»)\]」』）】]*\s*|(?<![^\S\n])[^\S\n]*\n\s*\n\s*")
 
 
 def _is_heading(match: re.Match[str]) -> bool:

@@ -81,10 +81,10 @@ def split(training: TrainingSet, amount: float, seed: int = 0) -> tuple[Training
         seed: another one holds out others.
 
     Raises:
-        TrainError: the amount is not above 0, or leaves nothing to train on.
+        TrainError: the amount is not above 0 or not finite, or leaves nothing to train on.
     """
-    if not amount > 0:
-        raise TrainError(f"held out is a share or a number of documents, above 0, not {amount}")
+    if not 0 < amount < float("inf"):
+        raise TrainError(f"held out is a share or a number of documents, above 0 and finite, not {amount}")
     keys = np.array([_hash(text, seed) for text in training.documents], np.uint64)
     held = keys < np.uint64(min(amount, 1.0) * (2**64 - 2048)) if amount < 1 else _least(keys, training, int(amount))
     aside = held[training.positives]

@@ -107,8 +107,9 @@ def test_mistakes_are_told_before_anything_is_made(plait, corpus, tmp_path):
         said = plait("index", corpus, "--out", tmp_path / "i", *options, code=1)
         assert re.match(message, said.err)
         assert not (tmp_path / "i").exists()
-    said = plait("cache", tmp_path / "c", "--limit", "nan", code=1)
-    assert said.err == "error: --limit takes gigabytes, from 0.002 on; not nan\n"
+    for limit in ("nan", "inf", "1e+300"):
+        said = plait("cache", tmp_path / "c", "--limit", limit, code=1)
+        assert said.err == f"error: --limit takes gigabytes, from 0.002 on; not {limit}\n"
     assert "--processes" in plait("index", corpus, "--out", tmp_path / "i", "--processes", "0", code=2).err
 
 

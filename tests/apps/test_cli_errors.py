@@ -81,6 +81,14 @@ def test_a_first_try_that_fails_leaves_nothing_behind(plait, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["b.jsonl"]
 
 
+def test_a_missing_path_is_an_error_even_where_bad_input_is_skipped(plait, corpus, tmp_path):
+    missing = tmp_path / "no.jsonl"
+    for paths in ((missing,), (corpus, missing)):
+        said = error(plait, "index", *paths, "--out", tmp_path / "i", *LEXICAL, "--skip-bad")
+        assert said == f"{missing}: there is no such file or folder; check the path"
+        assert not (tmp_path / "i").exists()
+
+
 def test_what_a_failed_first_try_had_read_is_kept(plait, tmp_path):
     (tmp_path / "b.jsonl").write_text('{"id": "good", "text": "fine"}\n{\n')
     said = plait("index", tmp_path / "b.jsonl", "--out", tmp_path / "i", *LEXICAL, code=1)
@@ -182,6 +190,12 @@ def test_passage_options_out_of_range(plait, index, corpus, options, message):
             ("--queries", "q.tsv", "--explain"),
             "a TREC run holds no explanation; with --queries, --explain goes with --json",
         ),
+        (
+            ("--queries", "q.tsv", "--prove", "--json"),
+            "--prove is for one query: with --queries no proof is shown; leave --prove or --queries out",
+        ),
+        (("x", "--group", "--prove"), "--group shows no proof; leave --group or --prove out"),
+        (("x", "--pipeline", "rescore"), "rescore needs a model: rescore:model=MODEL"),
         (("--queries", "no.tsv"), "no.tsv: there is no such file; check the path"),
         (("--queries", "-"), "standard input: holds no query; expected one a line"),
     ],
@@ -206,10 +220,10 @@ def test_broken_queries_are_named_by_line(plait, index, tmp_path, text, message)
 
 
 def test_a_run_that_cannot_be_written(plait, index, tmp_path):
-    (tmp_path / "q.txt").write_text("winter\n")
+    (tmp_path / "q.txt").write_text("{")  # is not read
     (tmp_path / "folder").mkdir()
     options = ("search", index, "--queries", tmp_path / "q.txt", "--run", tmp_path / "folder")
-    assert error(plait, *options) == f"{tmp_path / 'folder'}: Is a directory"
+    assert error(plait, *options) == f"{tmp_path / 'folder'} is a folder; --run takes the file to write"
 
 
 def test_nothing_to_delete(plait, index):
@@ -292,6 +306,16 @@ def test_an_index_that_cannot_be_made(plait, corpus, tmp_path, options, message)
 )
 def test_what_was_fixed_when_an_index_was_made(plait, index, corpus, options, message):
     assert error(plait, "index", corpus, "--out", index, *options) == message.replace("{index}", str(index))
+
+
+def test_what_an_index_keeps_may_be_said_again_even_where_it_does_not_act(plait, corpus, tmp_path):
+    options = ("--out", tmp_path / "i", *LEXICAL, "--dense-index", "flat", "--pipeline", "mmr")
+    plait("index", corpus, *options)
+    assert "unchanged 3" in plait("index", corpus, *options).out
+    said = error(plait, "index", corpus, *options[:-1], "clusters")
+    assert said == f"{tmp_path / 'i'} was made with --pipeline mmr; leave --pipeline out, or make another index"
+    said = error(plait, "index", corpus, "--out", tmp_path / "i", "--dense-index", "auto")
+    assert said.startswith(f"{tmp_path / 'i'} was made with --dense-index flat; ")
 
 
 def test_another_format_version(plait, index):

@@ -171,6 +171,13 @@ def test_what_is_wrong_is_said_before_anything_is_made(plait, data, tmp_path, op
     assert not (tmp_path / "i").exists()
 
 
+@pytest.mark.parametrize("option", ["--card", "--report"])
+def test_a_folder_where_a_file_is_to_be_written_is_noticed_first(plait, data, tmp_path, option):
+    said = plait("eval", "--data", data, "--index", tmp_path / "i", option, tmp_path, code=1)
+    assert said.err == f"error: {tmp_path} is a folder; {option} takes the file to write\n"
+    assert not (tmp_path / "i").exists()
+
+
 def test_a_folder_that_is_no_collection(plait, tmp_path):
     said = plait("eval", "--data", tmp_path / "no", code=1)
     assert said.err == f"error: {tmp_path / 'no'}: there is no such folder; expected {FORMS}\n"

@@ -58,6 +58,8 @@ def test_hits_of_a_parent_are_shown_together(plait, made):
     groups = plait("search", made, "canals of Amsterdam", "--hierarchy", "--group", "--json").json["groups"]
     assert [group["parent"] for group in groups] == ["amsterdam", "birmingham"]
     assert [hit["id"] for hit in groups[0]["hits"]] == ["amsterdam#0", "amsterdam#1", "amsterdam#2"]
+    alike = plait("search", made, "canals of Amsterdam", "--hierarchy", "--json").json["hits"]
+    assert sorted((hit for group in groups for hit in group["hits"]), key=lambda hit: hit["rank"]) == alike
     assert plait("search", made, "xylophone", "--group").out == "nothing found\n"
 
 

@@ -88,6 +88,23 @@ def test_min_score_and_a_pipeline_file(plait, index, tmp_path):
     assert 0 < len(hits) < len(every)
 
 
+def test_a_pipeline_file_is_kept_with_values_that_text_cannot_hold(plait, tmp_path):
+    path = tmp_path / "host.toml"
+    path.write_text('[[step]]\nname = "host"\nhosts = {"a.org" = 1.0, "b.org" = 0.5}\nweight = 0.7\n')
+    urls = {"one": "https://c.org/x:1", "two": "https://b.org/x", "three": "https://a.org"}
+    corpus = jsonl(tmp_path / "c.jsonl", [{"id": id, "text": "winter", "url": url} for id, url in urls.items()])
+    command = ("index", corpus, "--out", tmp_path / "i", "--strands", "lexical,dense", "--pipeline", path, "--parents")
+    plait(*command)
+    plait(*command)  # says the same
+    for options in ((), ("--hierarchy",)):
+        hits = plait("search", tmp_path / "i", "winter", *options, "--json").json["hits"]
+        assert [hit["id"] for hit in hits] == ["three", "two", "one"]
+    path.write_text('[[step]]\nname = "host"\nhosts = {"a.org" = 2026-01-01}\n')
+    said = plait("index", corpus, "--out", tmp_path / "new", "--pipeline", path, code=1)
+    assert said.err == f"error: {path}: an index keeps no dates as such; write them in quotes\n"
+    assert not (tmp_path / "new").exists()
+
+
 def test_weights_and_fusion_are_passed_on(plait, index):
     (hit, *_) = plait("search", index, "winter", "--weights", "lexical=0.5", "--json").json["hits"]
     assert hit["strands"]["lexical"]["weight"] == 0.5

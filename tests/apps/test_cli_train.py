@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 
+import numpy as np
 import pytest
 from plait.apps.cli import app
 from plait.apps.training import Request, command_of, parsed_settings
 from plait.retriever import QueryError
 from plait.train import RECIPES
+from plait.train.errors import TrainError
+from plait.train.sets import TrainingSet, split
 
 from ..train import tiny
 
@@ -76,6 +79,12 @@ def test_the_recipes_are_listed(plait):
 )
 def test_mistakes_end_in_a_line(plait, words, message):
     assert message in plait("train", *words, code=1).err
+
+
+@pytest.mark.parametrize("amount", [float("inf"), float("nan"), -1.0])
+def test_what_is_held_out_is_a_finite_number(amount):
+    with pytest.raises(TrainError, match="above 0 and finite, not"):
+        split(TrainingSet(["a"], ["q"], np.zeros(1, np.int64), np.zeros(1, np.int32), ("x",)), amount)
 
 
 def test_without_torch(plait, monkeypatch, tmp_path):

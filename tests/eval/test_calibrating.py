@@ -134,6 +134,14 @@ def test_an_index_keeps_it_for_its_own_settings(tmp_path, fruit):
     assert "Expected calibration error" in page
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_query_with_hits_is_too_few(lexical, kind):
+    """The text of the four others matches no document."""
+    queries = {"1": "cherry date", **dict.fromkeys("2345", "zebra")}
+    with pytest.raises(EvalError, match="only one judged query has hits; a calibration needs at least two"):
+        calibrate(lexical, queries, {query: {"c": 1} for query in queries}, kind=kind)
+
+
 @pytest.mark.parametrize(
     ("qrels", "options", "message"),
     [

@@ -190,6 +190,7 @@ def test_a_collection_of_ir_datasets(monkeypatch):
         "docs_iter": lambda: documents, "queries_iter": lambda: [query, SimpleNamespace(query_id="2", text="x")],
         "qrels_iter": lambda: [judgement],
     }  # fmt: skip
+    beyond = SimpleNamespace(query_id="1", doc_id="a", relevance=2**31)
     known = {"a/test": SimpleNamespace(**yes, **iterators), "b": SimpleNamespace(**{**yes, "has_qrels": lambda: False})}
     monkeypatch.setitem(sys.modules, "ir_datasets", SimpleNamespace(load=known.__getitem__))
     dataset = load_dataset("ir_datasets:a/test")
@@ -197,6 +198,9 @@ def test_a_collection_of_ir_datasets(monkeypatch):
     assert list(dataset.documents(skip_bad=True)) == [Document("a", "falls in winter", "Snow"), Document("b", "bees")]
     with pytest.raises(IngestError, match="document 'c' is empty"):
         list(dataset.documents())
+    known["d"] = SimpleNamespace(**yes, **{**iterators, "qrels_iter": lambda: [judgement, beyond]})
+    with pytest.raises(EvalError, match="ir_datasets:d judges document 'a' for query '1' 2147483648; expected"):
+        load_dataset("ir_datasets:d")
     with pytest.raises(EvalError, match="ir_datasets:b has no qrels; name a collection with judgements"):
         load_dataset("ir_datasets:b")
     with pytest.raises(EvalError, match=r"ir_datasets knows no 'c'; see https://ir-datasets\.com"):

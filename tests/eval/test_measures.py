@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 
@@ -175,6 +176,12 @@ def test_names_are_read_in_any_case_and_with_parameters():
         ("gain@10", "there is no measure 'gain@10'; expected such as nDCG@10, R@100"),
         ("nDCG@ten", "there is no measure 'nDCG@ten'"),
         ("nDCG@1.5", "the measure 'nDCG@1.5' cannot be read: invalid param cutoff=1.5; expected such as nDCG@10"),
+        ("nDCG@0", "the measure 'nDCG@0' cannot be read: cutoff is 0; expected 1 to 1,000,000,000; expected such as"),
+        ("nDCG@-1", "the measure 'nDCG@-1' cannot be read: cutoff is -1; expected 1 to"),
+        ("P(cutoff=-2)", "the measure 'P(cutoff=-2)' cannot be read: cutoff is -2; expected 1 to"),
+        ("R@1000000001", "the measure 'R@1000000001' cannot be read: cutoff is 1000000001; expected 1 to"),
+        ("AP(rel=0)", "the measure 'AP(rel=0)' cannot be read: rel is 0; expected 1 to 1,000,000;"),
+        ("nDCG(gains={1:1000001})", "the measure 'nDCG(gains={1:1000001})' cannot be read: a gain is beyond 1,000,000"),
         ("nDCG(depth=3)", "the measure 'nDCG(depth=3)' cannot be read: unsupported params found: ['depth']"),
         ("AP(2)", "the measure 'AP(2)' cannot be read: parameters are written name=value"),
         ("P", "the measure 'P' cannot be read: invalid param cutoff="),
@@ -186,6 +193,29 @@ def test_a_measure_that_is_not_there(name, message):
     with pytest.raises(EvalError) as caught:
         parse_measures([name])
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("relevance", [1_000_001, -1_000_001, 2**31 - 1, 2**63])
+def test_a_relevance_that_trec_eval_cannot_count(relevance):
+    with pytest.raises(EvalError, match=f"document 'b' has the relevance {relevance} in query 'q'; expected 1,000,000"):
+        score_run({"q": {"a": 1.0}}, {"q": {"a": 1, "b": relevance}}, "nDCG@10")
+    assert score_run({"q": {"a": 1.0}}, {"q": {"a": 1_000_000, "b": -1_000_000}}, "nDCG@10").means == {"nDCG@10": 1.0}
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="gdeval is a Perl script")
+def test_gdeval_is_given_numbers_for_query_ids(capfd):
+    run = {"b-1": {"x": 1.0}, "a-1": {"x": 2.0, "y": 1.0}}
+    scores = score_run(run, {"a-1": {"y": 1}, "none": {"x": 1}, "b-1": {"x": 3}}, "ERR@5 RR")
+    assert list(scores.per_query["ERR@5"].items()) == [("a-1", 0.03125), ("none", 0.0), ("b-1", 0.4375)]
+    assert scores.per_query["RR"] == {"a-1": 0.5, "none": 0.0, "b-1": 1.0}
+    with pytest.raises(EvalError, match=r"cannot compute ERR@5: gdeval, which .* takes relevance up to 4"):
+        score_run(run, {"a-1": {"y": 5}}, "ERR@5")
+    assert "format error" in capfd.readouterr().err
+
+
+def test_a_measure_that_divides_by_nothing():
+    with pytest.raises(EvalError, match="cannot compute Accuracy@3: float division by zero"):
+        score_run({"q": {"a": 1.0}}, {"q": {"a": 1}}, "Accuracy@3")
 
 
 def test_no_measure_and_no_query():

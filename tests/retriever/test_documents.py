@@ -44,6 +44,11 @@ def test_a_valid_document_comes_back_itself():
         (Document("d", "ab\ud800"), "the text of document 'd' holds half a surrogate pair at character 3"),
         (Document("d", "x", metadata=[1]), "the metadata of document 'd' is a list; expected names and values"),
         (Document("d", "x", metadata={1: 2}), "a metadata name of document 'd' is a number (1), not a string"),
+        (
+            Document("d", "x", metadata={"a": [{"b": {9: 2}}]}),
+            "a metadata name of document 'd' is a number (9), not a string",
+        ),
+        (Document("d", "x", metadata={"a": {None: 2}}), "a metadata name of document 'd' is null (None), not a string"),
         (Document("d", "x", metadata={"a": {1, 2}}), "cannot be written as JSON (Object of type set"),
         (Document("d", "x", metadata={"a": float("nan")}), "cannot be written as JSON"),
         (Document("d", "x", metadata={"a": "\udc80"}), "cannot be written as JSON"),

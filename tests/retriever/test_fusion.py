@@ -38,6 +38,23 @@ def test_convex_written_out():
     assert found == pytest.approx([0.25, 0.875, 0.375])
 
 
+def test_what_makes_scores_that_are_no_numbers_is_refused():
+    with pytest.raises(QueryError, match="bounds takes a ceiling of at least 0, not -5"):
+        fused("convex:normalise=bounds:ceiling=-5", [[4, -1]])
+    with pytest.raises(QueryError, match="the sum of the weights is no finite number"):
+        weights_for(TWO, dict.fromkeys(TWO, 1e308))
+
+
+@pytest.mark.parametrize("name", list(FUSIONS))
+def test_a_score_is_the_same_to_the_bit_alone_and_among_others(name):
+    random = np.random.default_rng(0)
+    scores, ranks = random.random((500, 2)), random.permutation(1000).reshape(500, 2) + 1
+    weights = np.array([0.135, 0.865])
+    every = chosen(name)(candidates(scores, ranks), weights)
+    alone = [chosen(name)(candidates(scores[i : i + 1], ranks[i : i + 1]), weights)[0] for i in range(500)]
+    assert every.tolist() == alone
+
+
 def test_a_strand_that_found_nothing_adds_nothing():
     found = fused("convex:normalise=bounds:ceiling=0", [[0, 0.5], [0, 0.2]], best=(0, 0.5))
     assert found == pytest.approx([0.5, 0.4])

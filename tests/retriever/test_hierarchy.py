@@ -144,6 +144,24 @@ def test_scores_are_those_of_both_levels_mixed(shared, fusion, strands):
     assert rest == [id for id in whole if id not in members][: len(rest)]
 
 
+def test_searches_are_answered_while_the_level_follows_a_commit(tmp_path, small_encoders, monkeypatch):
+    with Retriever.create(tmp_path / "i", **small_encoders) as made:
+        made.add(some_passages())
+        made.keep_parents()
+        follow, found = parents.follow, []
+
+        def watched(snapshot):
+            found.append(made.search("sea ships", 3, pipeline="parents"))
+            follow(snapshot)
+            found.append(made.search("sea ships", 3, pipeline="parents"))
+
+        monkeypatch.setattr(parents, "follow", watched)
+        made.add([passage("new", 0, "sea ships")])
+        made.commit()
+        assert found[0] == found[1] != made.search("sea ships", 3, pipeline="parents")
+        assert len(found[0]) == 3
+
+
 def test_parents_are_ranked_as_by_hand(shared):
     found = shared.search("sea ships", 5, strands="dense", pipeline="parents:parents=44")
     (query,) = LetterDense().encode_queries(["sea ships"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -60,6 +62,7 @@ def test_a_proven_top_k_is_that_of_all_documents(retriever, query, fusion, k, de
     proven = retriever.search(query, k, fusion=fusion, pipeline="none", depth=depth, prove=True)
     assert [(hit.id, hit.score) for hit in proven] == whole[:k]
     assert proven.proof.depth >= max(k, depth)
+    assert proven.proof.least is not None
     assert proven.proof.threshold < proven.proof.least or proven.proof.depth > 1500
 
 
@@ -78,6 +81,8 @@ def test_a_proof_ends_where_fewer_documents_match_than_are_wanted(retriever, str
     proven = retriever.search("honey", 5000, strands=strands, pipeline="none", depth=10, prove=True)
     assert len(proven) == len(retriever.search("honey", 5000, strands=strands, pipeline="none"))
     assert proven.proof.depth <= 5000
+    assert proven.proof.least is None  # all candidates are hits
+    json.dumps(proven.to_json(), allow_nan=False)
 
 
 def test_what_cannot_be_proven_says_so(retriever):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,6 +21,7 @@ from plait.retriever.endpoint import Endpoint, ModelError
 from plait.retriever.extract import sentence_scores
 from plait.retriever.passages import split_document
 from plait.retriever.rag import Rag, index_tokens
+from plait.retriever.texts import sentence_spans
 
 from tests.tree import ROOT
 
@@ -561,6 +563,18 @@ def test_an_endpoint_that_is_not_there_or_says_nothing():
 def test_an_endpoint_that_cannot_be(options, message):
     with pytest.raises(ModelError, match=message):
         Endpoint(**{"url": "http://localhost", "model": "m", **options})
+
+
+# Sentences
+
+
+def test_a_long_run_of_blanks_is_passed_in_one_go():
+    blanks = " \t" * 50_000
+    text = f"One{blanks}goes on.{blanks}Two{blanks}\n{blanks}\nThree"
+    began = time.process_time()
+    spans = sentence_spans(text)
+    assert time.process_time() - began < 2  # minutes, where each blank is tried as the first
+    assert [text[start:end].split() for start, end in spans] == [["One", "goes", "on."], ["Two"], ["Three"]]
 
 
 # The page about it

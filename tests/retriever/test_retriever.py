@@ -406,10 +406,85 @@ def test_unusual_settings_are_refused(tmp_path):
         Retriever.open(tmp_path / "i")
 
 
+def passage(number, text, parent="p"):
+    return Document(id=f"{parent}#{number}", text=text, parent=parent, start=10 * number)
+
+
+def test_what_awaits_the_commit_counts_as_stored(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add([Document("x", "version one")])
+        r.commit()
+        r.add([Document("x", "version two")])
+        assert r.add([Document("x", "version one")]).added == 1
+        r.add([passage(0, "aa"), passage(1, "bb"), passage(2, "cc")])
+        assert r.add([passage(0, "aaa"), passage(1, "bbb")], replace_parents=True).removed == 1
+        r.commit()
+        assert r.get("x").text == "version one"
+        assert [each.id for each in r.passages("p")] == ["p#0", "p#1"]
+        r.add([Document("p#0", "of no parent any more")])
+        assert r.delete("p") == 1
+        r.commit()
+        assert len(r) == 2
+
+
+def test_a_wrong_argument_leaves_what_awaits_the_commit(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add(some_documents(2))
+        with pytest.raises(StoreError, match="deleted by their ids, which are texts, not 5"):
+            r.delete(["d000", 5])
+        with pytest.raises(StoreError, match="the setting 'tuned' cannot be kept"):
+            r.settle(tuned=object())
+        r.commit()
+        assert len(r) == 2
+
+
+def test_a_closed_retriever_takes_nothing(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add(some_documents(1))
+    with pytest.raises(StoreError, match="is closed; open it again to write"):
+        r.add(some_documents(2))
+    with Retriever.open(tmp_path / "i") as r:  # nobody holds the writer's lock
+        assert r.delete("d000") == 1
+
+
+def test_any_number_of_hits_may_be_asked_for(retriever):
+    everything = len(retriever.search("winter", 300, strands="lexical"))
+    assert len(retriever.search("winter", 10**12, strands="lexical")) == everything
+    assert [len(hits) for hits in retriever.search_batch(["winter", "winter"], 2**62, strands="lexical")] == [
+        everything
+    ] * 2
+
+
+def test_a_commit_comes_as_often_as_it_was_asked_for(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        seen = []
+        r.add(some_documents(25), commit_every=10, on_progress=lambda _: seen.append(len(r)))
+        assert seen == [10, 20, 20]
+
+
+def test_an_index_made_anew_in_the_same_place_is_read_anew(tmp_path):
+    def made(years, delete):
+        shutil.rmtree(tmp_path / "i", ignore_errors=True)
+        with Retriever.create(tmp_path / "i", strands="lexical", fields={"year": "integer"}) as r:
+            r.add([Document(f"d{at}", "snow", metadata={"year": year}) for at, year in enumerate(years)])
+            r.commit()
+            r.delete(delete)
+
+    def found(filter=None):
+        return sorted(hit.id for hit in r.search("snow", filter=filter))
+
+    made([2021, 2022, 2020], "d0")
+    with Retriever.open(tmp_path / "i") as r:
+        assert (found(), found("year > 2020")) == (["d1", "d2"], ["d1"])
+        made([2021, 2020, 2022], "d1")
+        r.refresh()
+        assert (found(), found("year > 2020")) == (["d0", "d2"], ["d0", "d2"])
+
+
 def test_a_strand_without_an_encoder_is_told_of(tmp_path):
-    with pytest.raises(QueryError, match='the strand \'dense\' is given no encoder.*strands="lexical,learned"'):
+    with pytest.raises(QueryError, match=r"the strand 'dense' is given no encoder.*strands=\"lexical,learned\""):
         Retriever.create(tmp_path / "i", dense=None)
-    with pytest.raises(QueryError, match="the strand 'lexical' is given no encoder: name one$"):
+    with pytest.raises(QueryError, match=r"the strand 'lexical' is given no encoder: name one$"):
         Retriever.create(tmp_path / "i", strands="lexical", lexical=None)
     assert not (tmp_path / "i").exists()
 

@@ -144,6 +144,8 @@ def test_an_index_without_a_dense_strand(tmp_path, step):
         ("fields:strategy=fuzzy", "fields has the strategies best, cross, most, phrase, not 'fuzzy'"),
         ("fields:title=-1", "fields takes title of at least 0, not -1.0"),
         ("amplitude:weight=-1", "amplitude takes weight of at least 0, not -1.0"),
+        ("rescore", "rescore needs a model: rescore:model=MODEL"),
+        ({"step": "rescore", "top": 9}, "rescore needs a model: rescore:model=MODEL"),
         ("rerank", "rerank needs a model: rerank:model=FOLDER"),
         ("rerank:model=x:weight=2", "rerank takes weight from 0 to 1, not 2.0"),
         ("rerank:model=x:normalise=z", r"rerank brings scores to \[0, 1\] by sigmoid or minmax, not 'z'"),
