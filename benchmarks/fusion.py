@@ -14,7 +14,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import numpy as np
 from plait.eval import EvalError, load_beir, score_run
 from plait.eval.gains import measure_named
 from plait.eval.judged import Judged, judge
-from plait.eval.tuning import simplex, tune
+from plait.eval.trial import try_out
+from plait.eval.tuning import FOLDS, folded, simplex, tune
 from plait.retriever import PlaitError, Retriever
 
 MEASURE = "nDCG@10"
@@ -36,17 +37,20 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "dense": {"strands": "dense"},
     "RRF": {"fusion": "rrf", "pipeline": "none"},
     "default, no feedback": {"pipeline": "none"},
+    "default, towards the best alone": {"pipeline": "feedback:away=0"},
     "default": {},
 }
-# What the halves choose from: how sparse scores are normalised, and how feedback weighs.
+# What the halves choose from: how sparse scores are normalised, and how feedback weighs: towards the best, by what
+# length, away from all.
 CHOICES: dict[str, dict[str, Any]] = {
-    f"{normalise}, feedback {dense:g}/{length:g}": {
+    f"{normalise}, feedback {dense:g}/{length:g}/{away:g}": {
         "fusion": f"convex:normalise={normalise}",
         "weights": dict(zip(("lexical", "learned", "dense"), weights, strict=True)),
-        "pipeline": f"feedback:dense={dense:g}:length={length:g}" if dense else "none",
+        "pipeline": f"feedback:dense={dense:g}:length={length:g}:away={away:g}" if dense else "none",
     }
     for normalise, weights in (("bounds", (0.15, 0.1, 0.75)), ("norm", (0.135, 0.07, 0.795)))
     for dense, length in ((0.0, 0.0), (0.4, 0.0), (0.8, 100.0), (1.5, 200.0))
+    for away in ((0.0, 0.5) if dense else (0.0,))
 }
 STEP, FEW, DRAWS = 0.05, 30, 5
 GAIN, LOSS, NEAR, FALL = 0.010, 0.010, 0.005, 0.010
@@ -72,11 +76,15 @@ def main() -> None:
             f"{MEASURE}. `best fixed weights` are the best single weights of all collections together, found on these "
             f"queries in steps of {STEP:g}, scores normalised by bounds, no feedback; `best weights each` the best of "
             "each collection. Both have seen the answers; the default has one setting.",
-            "Halves: of eight settings (two normalisations, four strengths of feedback) the best on three collections "
-            "is judged on the other three, all ten splits both ways. Defaults were settled with all six in sight.",
+            f"Halves: of {len(CHOICES)} settings (two normalisations, seven ways of feedback) the best on three "
+            "collections is judged on the other three, all ten splits both ways. Defaults were settled with all six in "
+            "sight.",
             f"Tuned: {FEW} judged queries of a collection, drawn {DRAWS} times, choose weights that the other queries "
             "judge, without feedback, beside the best weights of those other queries. Collections of no more than "
             f"{2 * FEW} queries are cross-validated instead.",
+            "Searches after `plait tune`: the same, but as a user has it: new weights are kept only where they are "
+            "better behind the index's own steps, and searches take those steps; beside the same best weights, which "
+            "have no feedback.",
         ],
     )  # fmt: skip
     print(page)
@@ -106,6 +114,7 @@ def _measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
         answers = retriever.search_batch(list(queries.values())[:200], 10)
         bounds = judge(retriever, queries, dataset.qrels, fusion=BOUNDS)
         own = judge(retriever, queries, dataset.qrels)
+        few = _few(own) | _searched(retriever, own)
     grid = simplex(3, STEP)
     # Queries without a relevant document are left out of what weights are chosen by; in reports they count as 0.
     share = len(bounds) / len(dataset.qrels)
@@ -113,7 +122,7 @@ def _measure(args: argparse.Namespace, name: str) -> dict[str, Any]:
     return {
         "scores": scores,
         "grid": {_name(weights): value for weights, value in zip(grid.tolist(), table.tolist(), strict=True)},
-        "tuned": {name: value * share for name, value in _few(own).items()},
+        "tuned": {name: value * share for name, value in few.items()},
         "steps_milliseconds": statistics.median(answer.milliseconds["steps"] for answer in answers),
     }
 
@@ -134,6 +143,27 @@ def _few(judged: Judged) -> dict[str, float]:
         pairs.append((float(others[row]), float(others.max())))
     tuned, best = (statistics.fmean(values) for values in zip(*pairs, strict=True))
     return {"tuned": tuned, "best": best}
+
+
+def _searched(retriever: Retriever, judged: Judged) -> dict[str, float]:
+    """Returns what searches score behind the index's own steps, after `plait tune` by a few queries, on the others."""
+    random, small = np.random.default_rng(0), len(judged) <= 2 * FEW
+    if small:
+        parts = [(others, rest) for rest, others in folded(len(judged), FOLDS, random)]
+    else:
+        orders = [random.permutation(len(judged)) for _ in range(DRAWS)]
+        parts = [(order[:FEW], order[FEW:]) for order in orders]
+    found = []
+    for chosen_by, rest in parts:
+        part = judged.part(chosen_by.tolist())
+        tuned = tune(part)
+        weights = tuned.weights if try_out(retriever, part, tuned).better else None
+        others = judged.part(rest.tolist()).queries
+        run = retriever.run({query.query: query.text for query in others}, K, weights=weights)
+        scored = score_run(run, {query.query: query.judged for query in others}, [MEASURE])
+        found.append(list(scored.per_query[MEASURE].values()))
+    means = map(statistics.fmean, [list(chain.from_iterable(found))] if small else found)
+    return {"searched": statistics.fmean(means)}
 
 
 def _name(weights: Sequence[float]) -> str:
@@ -196,10 +226,14 @@ def _halves(measured: Mapping[str, Any]) -> common.Table:
 def _tuned(measured: Mapping[str, Any]) -> common.Table:
     rows = [
         (name, f"{facts['tuned']['tuned']:.4f}", f"{facts['tuned']['best']:.4f}",
-         f"{facts['tuned']['tuned'] - facts['tuned']['best']:+.4f}", f"{facts['steps_milliseconds']:.2f}")
+         f"{facts['tuned']['tuned'] - facts['tuned']['best']:+.4f}", f"{facts['tuned']['searched']:.4f}",
+         f"{facts['tuned']['searched'] - facts['tuned']['best']:+.4f}", f"{facts['steps_milliseconds']:.2f}")
         for name, facts in measured.items()
     ]  # fmt: skip
-    columns = ("collection", f"tuned by {FEW}", "best weights", "distance", "feedback, ms a query")
+    columns = (
+        "collection", f"tuned by {FEW}", "best weights", "distance", "searches after `plait tune`", "distance",
+        "feedback, ms a query",
+    )  # fmt: skip
     return common.Table("Tuned by a few judged queries; and what feedback costs here", columns, rows)
 
 
@@ -210,6 +244,7 @@ def _checks(measured: Mapping[str, Any]) -> list[common.Check]:
     share = {name: each["default"] - each["default, no feedback"] for name, each in scores.items()}
     halves = [_gain(measured, *split) for split in _splits(measured)]
     apart = max(facts["tuned"]["best"] - facts["tuned"]["tuned"] for facts in measured.values())
+    behind = [facts["tuned"]["best"] - facts["tuned"]["searched"] for facts in measured.values()]
     return [
         common.Check(
             "default over the best fixed weights, mean", _mean(measured, "default") - fixed, GAIN, "", True, 4
@@ -228,6 +263,10 @@ def _checks(measured: Mapping[str, Any]) -> list[common.Check]:
         common.Check(
             f"tuned by {FEW} judged queries below the best weights, worst collection", apart, NEAR, "", False, 4
         ),
+        common.Check(
+            "searches after `plait tune` by them, the same, mean", statistics.fmean(behind), NEAR, "", False, 4
+        ),
+        common.Check("searches after `plait tune` by them, the same, worst", max(behind), NEAR, "", False, 4),
     ]
 
 

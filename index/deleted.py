@@ -43,6 +43,8 @@ class Deleted:
         more._asked = self._asked
         if "term_counts" in self.__dict__:  # asked for before, so likely again
             more.term_counts = self.term_counts + self.segment.literal_counts(rows)
+        if "vector_total" in self.__dict__:
+            more.vector_total = self.vector_total + self.segment.vector_total(rows)
         return more
 
     def frequencies(self, terms: NDArray[np.uint32]) -> NDArray[np.int64]:
@@ -60,3 +62,8 @@ class Deleted:
     def term_counts(self) -> NDArray[np.uint32]:
         """How many of the deleted documents hold each of the segment's terms, uint32 (T,)."""
         return self.segment.literal_counts(self.rows)
+
+    @cached_property
+    def vector_total(self) -> NDArray[np.int64]:
+        """The sum of the deleted documents' dense vectors, int64 (dim,); see `dense.vector_total`."""
+        return self.segment.vector_total(self.rows)

@@ -27,6 +27,8 @@ ROUNDING = 1e-5  # how far FAISS's inner products and ours may be apart, relativ
 SCANNED, SCANNED_SHARE = 2_000, 32  # so many matching rows, or one in so many, are all scored: no slower, and exact
 LEAST_RECALL = 0.95  # what finds less is never chosen unasked
 _BLOCK = 256  # rows scored at a time: what is in between stays in the cache
+UNIT = float(1 << 20)  # vectors are summed as whole numbers of 1 / UNIT, so that no order of documents changes a sum
+_LARGEST = 1e6  # what a component counts for at most in a sum, so that those of millions stay within 64 bits
 _HEADER = struct.Struct("<4siqqqBiQ")
 
 
@@ -48,6 +50,16 @@ def scores_at(
         return compiled.row_scores(values, chosen, np.ascontiguousarray(query), compiled.order(query.size))
     parts = [row_scores(vectors[rows[start : start + _BLOCK]], query) for start in range(0, rows.size, _BLOCK)]
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def vector_total(vectors: NDArray[np.float32], rows: NDArray[np.integer] | None = None) -> NDArray[np.int64]:
+    """Returns the sum of all vectors, or of some rows, int64 (dim,) in units of 1 / `UNIT`: the same in any order."""
+    total = np.zeros(vectors.shape[1], np.int64)
+    for start in range(0, len(vectors) if rows is None else rows.size, _BLOCK):
+        at = slice(start, start + _BLOCK)
+        part = vectors[at] if rows is None else vectors[rows[at]]
+        total += np.rint(np.clip(part, -_LARGEST, _LARGEST) * UNIT).astype(np.int64).sum(axis=0)
+    return total
 
 
 def write_flat(vectors: NDArray[np.float32], path: Path) -> None:

@@ -17,7 +17,7 @@ from . import files, reference
 from .compiled import inverted, kernels, sums_of
 from .contract import LEXICAL_BASE, CorruptError, Layout
 from .database import SegmentRow
-from .dense import DenseSegment, sample_queries, write_dense
+from .dense import DenseSegment, sample_queries, vector_total, write_dense
 from .positions import POSITIONS, SORTED, SORTED_ROWS, Positions, position_arrays
 from .postings import Forward, Postings, impacts_of
 
@@ -83,6 +83,7 @@ def seal_segment(
     if vectors is not None:
         facts["dense"] = write_dense(folder, vectors, layout.dense_index, queries=sample_queries(folder.parent.parent))
         facts["largest_norm"] = float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max(initial=0.0)))
+        facts["vector_total"] = " ".join(map(str, vector_total(vectors).tolist()))  # one line of the manifest
     written = files.write_manifest(folder, facts)
     files.sync_folder(folder.parent)
     return written
@@ -262,6 +263,14 @@ class Segment:
         for start in range(0, rows.size, _ROWS):
             at = spans(self.forward.starts, rows[start : start + _ROWS])
             yield self.forward.terms[at][self.forward.literal[at] > 0]
+
+    def vector_total(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Returns the sum of all dense vectors, or of some rows, int64 (dim,); see `dense.vector_total`."""
+        if self.dense is None:
+            return np.zeros(0, np.int64)
+        if rows is None and (known := self.manifest.get("vector_total")) is not None:
+            return np.array(known.split(), np.int64)
+        return vector_total(self.dense.vectors, rows)
 
     def facts(self) -> dict[str, Any]:
         """Returns what `plait info` tells of a segment."""

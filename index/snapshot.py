@@ -352,6 +352,19 @@ class Snapshot:
         """Returns the stored dense vectors of given documents, float32 (positions, dim)."""
         return stored.dense_vectors(self._by_segment(positions), positions.size, self.layout.dim)
 
+    @cached_property
+    def mean_vector(self) -> NDArray[np.float32]:
+        """The mean of all documents' dense vectors, float32 (dim,); zeros in an index without documents.
+
+        It is the same to the bit whatever segments hold the documents and in which order they came.
+        """
+        from .dense import UNIT
+
+        total = np.zeros(self.layout.dim, np.int64)
+        for deleted in self._deleted:
+            total += deleted.segment.vector_total() - deleted.vector_total
+        return (total / (UNIT * max(self.documents, 1))).astype(np.float32)
+
     def sparse_vectors(
         self, strand: SparseStrand, positions: NDArray[np.int64]
     ) -> tuple[csr_matrix, NDArray[np.uint32]]:

@@ -1,7 +1,10 @@
 """Feedback: the query moves towards the documents that came first, and everything is scored again.
 
-Vector feedback is Rocchio's (Li et al. 2022, arXiv 2205.00235, on when to interpolate); the sparse form puts the
-weightiest terms of the feedback documents beside the query's own, which gives an inference-free query an expansion.
+Vector feedback is Rocchio's (1971; Li et al. 2022, arXiv 2205.00235, on when to interpolate): towards the mean of what
+is taken for relevant, away from the mean of what is not, for which the whole collection stands, since nearly all of it
+answers something else. Without the second part, documents that lie near everything, which Radovanovic et al. (2010)
+call hubs, gain by every movement. The sparse form puts the weightiest terms of the feedback documents beside the
+query's own, which gives an inference-free query an expansion.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ def feedback(
     *,
     documents: int = 2,
     dense: float = 1.5,
+    away: float = 0.5,
     learned: float = 0.0,
     lexical: float = 0.0,
     terms: int = 20,
@@ -40,6 +44,7 @@ def feedback(
         ranking: what was found so far.
         documents: how many of the best count as relevant.
         dense: how much their mean vector weighs beside the query's; 0 leaves the dense query as it is.
+        away: how much the mean vector of all documents of the index, whatever the filter, is taken from that.
         learned: how much their terms weigh beside the query's in the learned strand (Rocchio on stored impacts).
         lexical: the same in the lexical strand, where terms are weighed as by RM3: their share of each document's
             words, times IDF.
@@ -53,7 +58,7 @@ def feedback(
     """
     if source not in SOURCES:
         raise QueryError(f"feedback takes its documents from {', '.join(SOURCES)}, not {source!r}")
-    if min(documents, terms) < 1 or min(dense, learned, lexical, length) < 0:
+    if min(documents, terms) < 1 or min(dense, away, learned, lexical, length) < 0:
         raise QueryError("feedback takes documents and terms of at least 1, and no negative weight or length")
     best = ranking.top(documents)
     weights, told, queries = {"dense": dense, "learned": learned, "lexical": lexical}, {}, []
@@ -66,12 +71,13 @@ def feedback(
             queries.append(query)
         elif isinstance(strand, Dense):
             near = ranking.candidates.scores[rows, column].mean() >= floor
-            queries.append(_moved(query, ranking.dense_vectors(rows), weight) if near else query)
+            queries.append(_moved(ranking, query, rows, weight, away) if near else query)
         else:
             queries.append(_expanded(ranking, strand, query, rows, weight, terms))  # pyright: ignore[reportArgumentType]
         told[strand.name] = weight if queries[-1] is not query else 0.0
     ids = ranking.search.snapshot.ids(ranking.positions[best])
-    return ranking.asked(queries, feedback={"documents": ids, "weights": told})
+    told_away = away if told.get("dense") else 0.0
+    return ranking.asked(queries, feedback={"documents": ids, "weights": told, "away": told_away})
 
 
 def _rows(ranking: Ranking, best: NDArray[np.intp], column: int, documents: int, source: str) -> NDArray[np.intp]:
@@ -98,9 +104,14 @@ def _lengths(ranking: Ranking, rows: NDArray[np.intp]) -> NDArray[np.floating] |
     return np.array([sum(1 for _ in islice(word_spans(text), MOST_WORDS)) for text in texts]) * TERMS_A_WORD
 
 
-def _moved(query: NDArray[np.float32], vectors: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
-    """Returns the mean of the query, weighing 1, and of the documents' mean, weighing `weight`."""
-    return ((query + np.float32(weight) * vectors.mean(axis=0)) / np.float32(1 + weight)).astype(np.float32)
+def _moved(
+    ranking: Ranking, query: NDArray[np.float32], rows: NDArray[np.intp], weight: float, away: float
+) -> NDArray[np.float32]:
+    """Returns the query, weighing 1, and the documents' mean, less that of the collection, over 1 + `weight`."""
+    moved = query + np.float32(weight) * ranking.dense_vectors(rows).mean(axis=0)
+    if away:
+        moved = moved - np.float32(away) * ranking.search.snapshot.mean_vector
+    return (moved / np.float32(1 + weight)).astype(np.float32)
 
 
 def _expanded(

@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from plait.index import CorruptError, Layout, Snapshot, StoreError, Writer, create, database, files, opening, policy
 from plait.index.contract import LEXICAL_BASE
 from plait.index.deleted import COLD
+from plait.index.dense import vector_total
 from plait.index.impacts import saturated
 from plait.retriever import Document
 from scipy.sparse import csr_matrix
@@ -73,7 +74,7 @@ def started(folder, **options):
 
 def answers(snapshot, strands=("learned",)):
     """Returns what a snapshot says, as JSON values: ids, IDF, and hits of each strand, filtered or not."""
-    found = {"ids": sorted(snapshot.all_ids())}
+    found = {"ids": sorted(snapshot.all_ids()), "mean": snapshot.mean_vector.tolist()}
 
     def note(name, hits):
         found[name] = [snapshot.ids(hits.positions), hits.scores.tolist()]
@@ -227,6 +228,49 @@ TestUpdates.settings = settings(max_examples=25, stateful_step_count=30)
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "my.index"
+
+
+def test_the_mean_vector_is_the_same_however_the_documents_came(folder, tmp_path):
+    rng = np.random.default_rng(0)
+    dense = rng.normal(size=(40, DIM)).astype(np.float32)
+
+    def index(path, batches, gone=(), compact=False):
+        with closing(started(path, compaction="off")) as writer:
+            for rows in batches:
+                sparse = {name: csr_matrix((len(rows), COLUMNS), dtype=np.float32) for name in ("learned", "lexical")}
+                writer.add([stored(f"d{row}", row) for row in rows], sparse, dense[rows])
+                writer.commit()
+            writer.delete([f"d{row}" for row in gone])
+            writer.commit()
+            if compact:
+                writer.compact()
+        with closing(Snapshot(path)) as snapshot:
+            assert snapshot.mean_vector.dtype == np.float32
+            return snapshot.mean_vector.tolist()
+
+    kept = [row for row in range(40) if row % 3]
+    expected = dense[kept].astype(np.float64).mean(axis=0)
+    gone = [row for row in range(40) if not row % 3]
+    whole = index(tmp_path / "whole", [kept])
+    assert whole == pytest.approx(expected, abs=2e-6)
+    assert index(tmp_path / "backwards", [kept[20:][::-1], kept[:20]]) == whole
+    assert index(tmp_path / "deleted", [list(range(25)), list(range(25, 40))], gone) == whole
+    assert index(folder, [list(range(7)), list(range(7, 40))], gone, compact=True) == whole
+    with closing(Snapshot(folder)) as snapshot:
+        for segment in snapshot.segments:
+            del segment.manifest["vector_total"]  # as of before manifests told it: the vectors are read
+        assert snapshot.mean_vector.tolist() == whole
+
+
+def test_the_mean_vector_of_nothing_and_of_vectors_beyond_measure(folder, tmp_path):
+    with closing(started(folder)):
+        pass
+    with closing(Snapshot(folder)) as snapshot:
+        assert snapshot.mean_vector.tolist() == [0.0] * DIM
+    create(tmp_path / "lexical", Layout(dim=0), {})
+    with closing(Snapshot(tmp_path / "lexical")) as snapshot:
+        assert snapshot.mean_vector.shape == (0,)
+    assert vector_total(np.array([[3e38, -3e38, 0.5]], np.float32)).tolist() == [10**6 << 20, -(10**6 << 20), 1 << 19]
 
 
 def segments_in(folder):

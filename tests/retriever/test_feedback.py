@@ -28,17 +28,34 @@ def queries_after(retriever, query, *steps, **options):
     return dict(zip(caught[0].names, caught[0].queries, strict=True)), caught[0]
 
 
-def test_the_dense_query_moves_to_the_mean_of_the_best_documents(retriever):
+@pytest.mark.parametrize("away", [0.0, 0.25, None])
+def test_the_dense_query_moves_to_the_mean_of_the_best_documents_and_away_from_that_of_all(retriever, away):
     best = [hit.id for hit in retriever.search("bee honey", 2, pipeline="none")]
-    found, ranking = queries_after(retriever, "bee honey", "feedback:documents=2:dense=0.5:length=0")
+    option = "" if away is None else f":away={away}"
+    found, ranking = queries_after(retriever, "bee honey", f"feedback:documents=2:dense=0.5:length=0{option}")
     encoder = LetterDense()
     mean = encoder.encode_documents([TEXTS[id] for id in best]).mean(axis=0)
-    expected = (encoder.encode_queries(["bee honey"])[0] + 0.5 * mean) / 1.5
+    everything = encoder.encode_documents(list(TEXTS.values())).mean(axis=0)
+    moved = encoder.encode_queries(["bee honey"])[0] + 0.5 * mean - (0.5 if away is None else away) * everything
+    expected = moved / 1.5
     assert found["dense"] == pytest.approx(expected, abs=1e-6)
-    assert ranking.notes["feedback"] == {"documents": best, "weights": {"lexical": 0, "learned": 0, "dense": 0.5}}
+    weights = {"lexical": 0, "learned": 0, "dense": 0.5}
+    assert ranking.notes["feedback"] == {"documents": best, "weights": weights, "away": 0.5 if away is None else away}
     scores = ranking.candidates.scores[:, 2]
     documents = encoder.encode_documents(list(TEXTS.values()))
     assert scores == pytest.approx(documents @ expected, abs=1e-6)
+
+
+def test_a_filter_does_not_change_what_the_query_moves_away_from(retriever):
+    retriever.declare("year", "integer")
+    retriever.add([Document(id=id, text=text, metadata={"year": ord(id)}) for id, text in TEXTS.items()])
+    retriever.commit()
+    steps = "feedback:documents=1:dense=1:length=0"
+    moved = [
+        queries_after(retriever, "bee honey bee", steps, filter=filter)[0]["dense"].tolist()
+        for filter in (None, f"year = {ord('a')}")
+    ]
+    assert moved[0] == moved[1]
 
 
 def test_short_documents_are_trusted_less(retriever):
@@ -64,7 +81,7 @@ def test_an_index_without_lexical_lengths_counts_the_words_of_the_texts(tmp_path
             assert ranking.notes["feedback"]["weights"]["dense"] == pytest.approx(length / (length + 5))
             plain = made.search("bee", pipeline="none")[0].strands["dense"].score
             if name == "spaced":
-                assert made.search("bee", pipeline="feedback")[0].strands["dense"].score > plain
+                assert made.search("bee", pipeline="feedback:away=0")[0].strands["dense"].score > plain
 
 
 def test_words_of_a_very_long_text_are_counted_up_to_a_bound(tmp_path):
@@ -119,7 +136,8 @@ def test_each_strand_may_learn_from_its_own_best(retriever):
     encoder = LetterDense()
     query = encoder.encode_queries(["honey zoo zoo"])[0]
     nearest = max(TEXTS.values(), key=lambda text: float(encoder.encode_documents([text])[0] @ query))
-    expected = (query + 0.8 * encoder.encode_documents([nearest])[0]) / 1.8
+    everything = encoder.encode_documents(list(TEXTS.values())).mean(axis=0)
+    expected = (query + 0.8 * encoder.encode_documents([nearest])[0] - 0.5 * everything) / 1.8
     assert own == pytest.approx(expected, abs=1e-6)
     assert np.abs(fused - own).max() > 0.01  # the best of the fused ranking is another document
 
@@ -128,7 +146,7 @@ def test_no_feedback_from_documents_that_are_far_away(retriever):
     before = queries_after(retriever, "bee")[0]["dense"]
     found, ranking = queries_after(retriever, "bee", "feedback:floor=0.999:documents=2")
     assert found["dense"] == pytest.approx(before)
-    assert ranking.notes["feedback"]["weights"]["dense"] == 0
+    assert ranking.notes["feedback"]["weights"]["dense"] == ranking.notes["feedback"]["away"] == 0
 
 
 def test_an_empty_index_and_an_unknown_word_have_no_feedback(tmp_path, retriever):
@@ -141,7 +159,7 @@ def test_an_empty_index_and_an_unknown_word_have_no_feedback(tmp_path, retriever
     ("steps", "message"),
     [
         ("magic", "no step 'magic'; there are: feedback"),
-        ("feedback:depth=3", "the step 'feedback' has no option 'depth'; its options are: dense, documents"),
+        ("feedback:depth=3", "the step 'feedback' has no option 'depth'; its options are: away, dense, documents"),
         ("feedback:documents=two", "the step 'feedback' takes a whole number as documents, not 'two'"),
         ("feedback:documents=0", "documents and terms of at least 1"),
         ("feedback:dense=-1", "no negative weight"),
