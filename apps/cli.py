@@ -276,7 +276,11 @@ def version_command(as_json: JsonFlag = False) -> None:
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line on stderr and exit code 1, never in a traceback."""
     utf8_output()
-    app()
+    try:
+        app()
+    except OSError as error:  # help that cannot be written: no command has begun
+        console.note(f"error: {error}")
+        sys.exit(1)
 
 
 def _index(
@@ -294,7 +298,7 @@ def _index(
         try:
             if parents:
                 retriever.keep_parents()
-            ingest(retriever, given, commit_every=commit_every, as_json=as_json, cache=cache)
+            ingest(retriever, given, commit_every=commit_every, as_json=as_json, cache=cache, new=new)
         except IngestError:
             empty = new and not len(retriever)
             retriever.close()

@@ -18,6 +18,7 @@ from ..eval.loading import load_dataset
 from ..index import Snapshot
 from ..retriever import Document, QueryError, Retriever, read_documents
 from ..retriever.sources import total_bytes
+from ..retriever.strands import NEIGHBOURS, STRANDS, parse_strands
 from . import console
 from .ingesting import Skipped
 
@@ -85,6 +86,40 @@ def place_of(index: Path | None, dataset: measuring.Dataset, *, several: bool) -
 def folder_name(collection: str) -> str:
     """Returns a collection's name as a folder can have it."""
     return re.sub(r"[^\w.-]+", "-", collection)
+
+
+def strands_of(wanted: Wanted) -> tuple[str, ...]:
+    """Returns the strands of an index that is there, or those that it will have when it is made."""
+    neighbours = [name for name in NEIGHBOURS if wanted.made_with.get(name.replace("-", "_")) is not None]
+    if wanted.place is None or not _is_filled(wanted.place):
+        return parse_strands([*parse_strands(wanted.made_with.get("strands", STRANDS)), *neighbours])
+    with closing(Snapshot(wanted.place, verify=False)) as snapshot:
+        return parse_strands([*snapshot.settings["encoders"], *neighbours])
+
+
+def ids_of(wanted: Wanted) -> Iterator[str]:
+    """Yields the ids of the documents of an index that is there, or of those that will be in it when it is made.
+
+    Raises:
+        IngestError: bad input, where it is not to be passed over.
+    """
+    if wanted.place is not None and _is_filled(wanted.place):
+        with closing(Snapshot(wanted.place, verify=False)) as snapshot:
+            yield from snapshot.all_ids()
+        return
+    for document in wanted.dataset.documents(skip_bad=wanted.skip_bad):
+        yield document.id
+    if wanted.distractors is not None:
+        others = read_documents(wanted.distractors, skip_bad=wanted.skip_bad, passages="never")
+        yield from (document.id for document in _renamed(others, wanted.distractors))
+
+
+def _is_filled(place: Path) -> bool:
+    """Returns whether there is an index with documents; one without was left by an eval that was interrupted."""
+    if not (place / "plait.db").exists():
+        return False
+    with closing(Snapshot(place, verify=False)) as snapshot:
+        return bool(snapshot.documents)
 
 
 @contextmanager

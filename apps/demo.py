@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 from rich.text import Text
 
-from ..retriever import Retriever
+from ..retriever import QueryError, Retriever
 from . import console
 from .pydocs import python_documentation
 from .render import hit_text
@@ -26,10 +26,16 @@ QUESTIONS = (
 
 
 def demo(out: Path, k: int = 3) -> None:
-    """Indexes the documentation into `out` (or goes on with it) and answers a few questions."""
+    """Indexes the documentation into `out` (or goes on with it) and answers a few questions.
+
+    Raises:
+        QueryError: there is an index of other documents.
+    """
     version = ".".join(map(str, sys.version_info[:2]))
     existing = (out / "plait.db").exists()
     with closing(Retriever.open(out) if existing else Retriever.create(out)) as retriever:
+        if len(retriever) and next(python_documentation()).id not in retriever:
+            raise QueryError(f"{out} holds other documents than the demo's; choose another name with --out")
         _fill(retriever, version)
         for question in QUESTIONS:
             _answer(retriever, question, k)

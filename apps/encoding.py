@@ -91,6 +91,8 @@ def _opened(folder: str) -> VectorCache:
 
 def show_cache(folder: str, *, clear: bool, limit: float | None, as_json: bool) -> None:
     """Says what a vector cache holds, after having emptied it or set its bound where that is asked for."""
+    if folder != AUTO and limit is None and not Path(folder).is_dir():
+        raise QueryError(f"there is no folder {folder}; --cache of index and add makes it")
     with _opened(folder) as cache:
         forgotten = cache.clear() if clear else 0
         if limit is not None:

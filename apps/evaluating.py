@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import eval as measuring
+from ..eval.comparing import baseline_among
 from ..eval.dataset import sha256
+from ..eval.many import check_runs
 from ..eval.plans import unique
 from ..eval.report import curve, overview, per_query, significance, summary
-from ..retriever import QueryError, Retriever
+from ..eval.sizes import check_sizes
+from ..retriever import QueryError, Retriever, read_documents
 from ..retriever.search import check_fusion
+from ..retriever.sources import check_paths
 from ..retriever.strands import NEIGHBOURS, STRANDS, parse_strands
 from . import console, corpora
 from .render import scores_table, shift_lines
@@ -83,9 +87,12 @@ def evaluate(request: Request) -> None:
     names = _run_names(request.runs)
     unique([*(plan.name for plan in named), *names])
     files = [_run_files(request.runs, names, dataset, several=len(datasets) > 1) for dataset in datasets]
+    _check_systems(request, datasets, files, named)
     for path in (request.card, request.report):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+    if request.save_runs is not None:
+        request.save_runs.mkdir(parents=True, exist_ok=True)
     with closing(_collections(request, datasets, files, named)) as found:  # whatever happens, its index is closed
         evaluation = measuring.evaluate_many(
             found, measures=measures, baseline=request.baseline, latency=request.latency, sizes=request.sizes,
@@ -131,6 +138,28 @@ def _check(request: Request) -> None:
     for option, path in (("--card", request.card), ("--report", request.report)):
         if path is not None:
             check_no_folder(option, path)
+    if request.save_runs is not None and request.save_runs.exists() and not request.save_runs.is_dir():
+        raise QueryError(f"{request.save_runs} is a file; --save-runs takes the folder to write into")
+    if request.distractors is not None:
+        check_paths(request.distractors)
+        read_documents(request.distractors)
+
+
+def _check_systems(
+    request: Request,
+    datasets: Sequence[measuring.Dataset],
+    files: Sequence[Mapping[str, Path]],
+    named: Sequence[measuring.Plan],
+) -> None:
+    """Raises an error for systems, a baseline or sizes that a collection cannot have, before any is indexed."""
+    for dataset, paths in zip(datasets, files, strict=True):
+        wanted = _wanted(request, dataset, named, several=len(datasets) > 1)
+        plans = _plans(request, named, corpora.strands_of(wanted)) if request.searches else []
+        names = [*(plan.name for plan in plans), *paths]
+        unique(names)
+        baseline_among(names, request.baseline)
+        if request.sizes:
+            check_sizes(request.sizes, corpora.ids_of(wanted), dataset.qrels)
 
 
 def _named(request: Request) -> list[measuring.Plan]:
@@ -160,19 +189,26 @@ def _collections(
     """Yields one collection after the other, its index open until the next is asked for."""
     for dataset, paths in zip(datasets, files, strict=True):
         runs = {name: measuring.read_run(path) for name, path in paths.items()}
+        check_runs(runs, dataset)
         about = {name: {"name": path.name, "sha256": sha256(path)} for name, path in paths.items()}
         if not request.searches:
             yield measuring.Collection(dataset, runs=runs, files=about)
             continue
-        place = corpora.place_of(request.index, dataset, several=len(datasets) > 1)
-        wanted = corpora.Wanted(
-            place, dataset, _made_with(request, dataset, several=len(datasets) > 1), skip_bad=request.skip_bad,
-            distractors=request.distractors,
-            plans=lambda strands: _plans(request, named, strands),
-        )  # fmt: skip
+        wanted = _wanted(request, dataset, named, several=len(datasets) > 1)
         with corpora.opened(wanted) as (retriever, settings):
             plans = _plans(request, named, retriever.strands)
             yield measuring.Collection(dataset, retriever, plans, runs, about, settings)
+
+
+def _wanted(
+    request: Request, dataset: measuring.Dataset, named: Sequence[measuring.Plan], *, several: bool
+) -> corpora.Wanted:
+    """Returns the index of a collection that the request means."""
+    return corpora.Wanted(
+        corpora.place_of(request.index, dataset, several=several), dataset,
+        _made_with(request, dataset, several=several), skip_bad=request.skip_bad, distractors=request.distractors,
+        plans=lambda strands: _plans(request, named, strands),
+    )  # fmt: skip
 
 
 def _made_with(request: Request, dataset: measuring.Dataset, *, several: bool) -> dict[str, Any]:

@@ -9,26 +9,16 @@ from rich.text import Text
 
 from ..retriever import Answer, QueryError, Retriever, grouped
 from ..retriever.hierarchy import hierarchical
-from ..retriever.strands import parse_strands
 from . import console
 from .render import hit_text
-from .stored import stored
 
 
 def with_parents(retriever: Retriever, options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options of a search with the step `parents` in the pipeline that would act without it."""
     steps = options["pipeline"]
     if steps is None:
-        kept = "none" if _alone(retriever, options) else stored(retriever.folder)["pipeline"]
-        steps = retriever.info()["pipeline"] if kept is None else kept
+        steps = retriever.steps(options["strands"], fusion=options["fusion"], weights=options["weights"])
     return {**options, "pipeline": hierarchical(steps)}
-
-
-def _alone(retriever: Retriever, options: Mapping[str, Any]) -> bool:
-    """Returns whether one strand speaks alone: then an index's own steps are not taken."""
-    strands, weights = options["strands"], options["weights"]
-    names = retriever.strands if strands is None else parse_strands(strands, retriever.strands)
-    return len(names) == 1 or (weights is not None and sum(weights.get(name, 0) > 0 for name in names) == 1)
 
 
 def check_group(*, group: bool, many: bool, prove: bool) -> None:

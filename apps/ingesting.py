@@ -12,7 +12,7 @@ import typer
 from ..encoders.cache import VectorCache
 from ..encoders.counting import counting
 from ..retriever import Document, IngestError, QueryError, Retriever, read_documents
-from ..retriever.sources import check_paths, total_bytes
+from ..retriever.sources import check_paths, passed_over, total_bytes
 from . import console
 from .upkeep import merge_where_it_pays
 
@@ -58,13 +58,25 @@ def reading(paths: Sequence[str], *, passages: str, words: int, overlap: int, sk
         raise
     except ValueError as error:  # an option out of range
         raise QueryError(str(error)) from error
+    for told in passed_over(paths):
+        console.note(told)
     return Reading(documents, meter, skipped, skip_bad)
 
 
 def ingest(
-    retriever: Retriever, given: Reading, *, commit_every: int, as_json: bool, cache: VectorCache | None = None
-) -> None:  # fmt: skip
-    """Adds what was read and commits; on Ctrl-C commits what was finished and exits with code 130."""
+    retriever: Retriever,
+    given: Reading,
+    *,
+    commit_every: int,
+    as_json: bool,
+    cache: VectorCache | None = None,
+    new: bool = False,
+) -> None:
+    """Adds what was read and commits; on Ctrl-C commits what was finished and exits with code 130.
+
+    Raises:
+        IngestError: bad input; or the index is new, and all of the input was bad.
+    """
     began = time.monotonic()
     with console.stoppable() as stop, counting(given.meter.tokens) as tokens:
         try:
@@ -83,11 +95,14 @@ def ingest(
         finally:
             given.meter.close()
         retriever.commit()
+    if new and given.skipped.count and not len(retriever) and not stop.asked:
+        raise IngestError(f"nothing to index: all input was bad, {given.skipped.count:,} skipped; no index is made")
     seconds = max(time.monotonic() - began, 1e-3)  # some clocks tick slowly
     if not stop.asked:
         merge_where_it_pays(retriever, done.added)
     facts: dict[str, Any] = {
-        "index": str(retriever.folder), "added": done.added, "unchanged": done.unchanged, "removed": done.removed,
+        "index": str(retriever.folder), "added": done.added, "new": done.new, "replaced": done.replaced,
+        "unchanged": done.unchanged, "removed": done.removed,
         "skipped": given.skipped.count, "documents": len(retriever), "stopped": stop.asked,
         "tokens": tokens.total, "seconds": round(seconds, 3), "tokens_per_second": round(tokens.total / seconds, 1),
     }  # fmt: skip
@@ -103,7 +118,8 @@ def ingest(
 
 
 def _tell(facts: dict[str, Any]) -> None:
-    parts = [f"added {facts['added']:,}"]
+    of_them = f" ({facts['new']:,} new, {facts['replaced']:,} replaced)" if facts["replaced"] else ""
+    parts = [f"added {facts['added']:,}{of_them}"]
     parts += [f"{name} {facts[name]:,}" for name in ("unchanged", "removed", "skipped") if facts[name]]
     told = [", ".join(parts), f"{facts['index']} holds {facts['documents']:,} documents"]
     if facts["tokens"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..encoders.extras import require
-from ..retriever import Retriever
+from ..retriever import QueryError, Retriever
 from . import console
 from .options import IndexArgument, LuceneImpactOption, LuceneOption, MovedDense, MovedLearned
 from .searching import query_log, warm
@@ -38,6 +39,10 @@ def mcp_command(
     require("mcp.server.mcpserver", "serving MCP", "mcp")
     if http is not None:
         _check_free(http)
+    elif sys.stdin is None:
+        raise QueryError(
+            "standard input is closed, through which MCP clients speak; start it from a client, or use --http PORT"
+        )
     from .mcp_server import make_server
 
     models = {"dense": dense, "learned": learned, "lucene": lucene, "lucene_impact": lucene_impact}

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 
 from ..retriever import Document, Hit, PlaitError, QueryError, Retriever
 from ..retriever.context import GAP
+from .searching import Patience
 
 MOST_HITS = 100  # of one search: a model's context is small
 MOST_CHARACTERS = 50_000  # of a text that one `fetch` returns; `next_offset` says where the next one begins
@@ -114,6 +115,7 @@ class Tools:
 
     def __init__(self, retriever: Retriever) -> None:
         self._retriever, self._looked = retriever, time.monotonic()
+        self._patient = Patience(retriever, retriever.refresh)
 
     @_told
     def search(
@@ -131,7 +133,7 @@ class Tools:
         """Search the index; returns the best documents or passages, best first."""
         if k > MOST_HITS:
             raise QueryError(f"k is at most {MOST_HITS} here, not {k}; narrow the query or use a filter")
-        answer = self._current().search(query, k, filter=filter, strands=strands)
+        answer = self._patient(lambda: self._current().search(query, k, filter=filter, strands=strands))
         return Found(query=query, results=[_result(hit) for hit in answer])
 
     @_told

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..retriever import QueryError, Retriever, read_queries
+from ..retriever.errors import LevelError
 from ..retriever.log import QueryLog
 from . import console
 from .ingesting import Skipped
 
+T = TypeVar("T")
 BATCH = 64  # queries answered between two looks at the clock
+WAITS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds before a search is tried again whose level of parents is not there
 
 
 def search_one(retriever: Retriever, query: str, options: Mapping[str, Any], *, as_json: bool) -> None:
@@ -119,6 +123,39 @@ def check_options(
         raise QueryError("--prove is for one query: with --queries no proof is shown; leave --prove or --queries out")
     if run is not None:
         check_no_folder("--run", run)
+
+
+class Patience:
+    """Asks again where a commit of another process is between its passages and their level of parents.
+
+    Who polls for commits may also hold passages whose level has moved on already. A level that stays behind, since a
+    process died, is waited for once a commit.
+
+    Args:
+        retriever: what is searched.
+        refresh: moves it on to the newest commit.
+    """
+
+    def __init__(self, retriever: Retriever, refresh: Callable[[], None]) -> None:
+        self._retriever, self._refresh = retriever, refresh
+        self._behind: int | None = None
+
+    def __call__(self, search: Callable[[], T]) -> T:
+        """Returns what the search returns.
+
+        Raises:
+            LevelError: the level of parents is still of another commit than the passages.
+        """
+        waits = iter(WAITS)
+        while True:
+            try:
+                return search()
+            except LevelError:
+                if self._behind == self._retriever.version or (seconds := next(waits, None)) is None:
+                    self._behind = self._retriever.version
+                    raise
+            time.sleep(seconds)
+            self._refresh()
 
 
 def check_no_folder(option: str, path: Path) -> None:

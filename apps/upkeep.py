@@ -41,30 +41,34 @@ def compact(index: Path, *, anew: bool, as_json: bool) -> None:
 
 def check(index: Path, *, as_json: bool) -> bool:
     """Reads a whole index, says what is wrong with it, and returns whether nothing is."""
-    report = _checked(index)
+    report, held = _checked(index)
     if as_json:
         problems = [asdict(problem) for problem in report.problems]
-        facts = {"files": report.files, "bytes": report.bytes, "documents": report.documents, "problems": problems}
+        facts = {
+            "files": report.files, "bytes": report.bytes, "documents": report.documents,
+            **({"parents": held} if held else {}), "problems": problems,
+        }  # fmt: skip
         console.print_json({"index": str(index), **facts})
     else:
         for problem in report.problems:
             console.out.print(f"{problem.where}: {problem.what}; {problem.advice}", soft_wrap=True)
-        read = f"{report.documents:,} documents and {report.files:,} files, {report.bytes / 1e6:,.1f} MB"
+        documents = f"{report.documents - held:,} documents{f', {held:,} parents' if held else ''}"
+        read = f"{documents} and {report.files:,} files, {report.bytes / 1e6:,.1f} MB"
         verdict = f"{len(report.problems):,} problem(s)" if report.problems else "all as it was written"
         console.out.print(f"{index}: {read}: {verdict}", soft_wrap=True)
     return not report.problems
 
 
-def _checked(index: Path) -> Report:
-    """Returns what a check finds in an index, and in its level of parents where it keeps one."""
+def _checked(index: Path) -> tuple[Report, int]:
+    """Returns what a check finds in an index and in its level of parents, and how many documents are those parents."""
     report, level = check_index(index), index / parents.NAME
     if not (level / "plait.db").exists():
-        return report
+        return report, 0
     more = check_index(level)
     again = f"remove {level}, and make it again with `plait index ... --parents`"
     problems = [replace(problem, where=f"{parents.NAME}: {problem.where}", advice=again) for problem in more.problems]
     counts = (report.files + more.files, report.bytes + more.bytes, report.documents + more.documents)
-    return Report(*counts, (*report.problems, *problems))
+    return Report(*counts, (*report.problems, *problems)), more.documents
 
 
 def merge_where_it_pays(retriever: Retriever, added: int) -> None:

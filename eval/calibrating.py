@@ -18,6 +18,7 @@ from .contract import EvalError, Qrels, Run
 from .gains import Floats
 from .judged import FEW
 from .measures import without_self
+from .statistics import check_folds
 
 if TYPE_CHECKING:
     from ..retriever import Retriever
@@ -220,9 +221,10 @@ def calibrate(
         seed: of the folds.
 
     Raises:
-        EvalError: an unknown kind, fewer than five judged queries, fewer than two of them with hits, or no relevant
-            document among these.
+        EvalError: an unknown kind, fewer than two folds, fewer than five judged queries, fewer than two of them with
+            hits, or no relevant document among these.
     """
+    check_folds(folds)
     if kind not in KINDS:
         raise EvalError(f"no calibration {kind!r}; there are: {', '.join(KINDS)}")
     asked = {query: queries[query] for query in qrels if query in queries and any(g > 0 for g in qrels[query].values())}
@@ -249,9 +251,16 @@ def calibrate(
 
 
 def crossed(pairs: Pairs, kind: str, *, folds: int = 5, seed: int = 0) -> Floats:
-    """Returns each hit's probability as fitted on the other folds' queries, float64 (hits,)."""
+    """Returns each hit's probability as fitted on the other folds' queries, float64 (hits,).
+
+    Raises:
+        EvalError: fewer than two folds, or fewer than two queries.
+    """
+    check_folds(folds)
     random, guessed = np.random.default_rng(seed), np.empty(pairs.scores.size)
     numbers = np.unique(pairs.query)
+    if numbers.size < 2:
+        raise EvalError(f"a cross-validation leaves out queries: it needs at least 2 of them, not {numbers.size}")
     for left_out in np.array_split(random.permutation(numbers), min(folds, numbers.size)):
         inside = np.isin(pairs.query, left_out)
         others = pairs.where(~inside)

@@ -120,9 +120,18 @@ def check_baseline(reports: Sequence[Report], baseline: str | None) -> str:
     everywhere = [s.name for s in reports[0].systems if all(s.name in report for report in reports)]
     if not everywhere:
         raise EvalError("no system was measured on all collections; there is nothing to compare with")
-    if baseline is not None and baseline not in everywhere:
-        raise EvalError(f"no system {baseline!r} to compare with; there are: {', '.join(everywhere)}")
-    return baseline or everywhere[0]
+    return baseline_among(everywhere, baseline)
+
+
+def baseline_among(names: Sequence[str], baseline: str | None) -> str:
+    """Returns the baseline's name, the first of the names where none is given.
+
+    Raises:
+        EvalError: no system of that name is among them.
+    """
+    if baseline is not None and baseline not in names:
+        raise EvalError(f"no system {baseline!r} to compare with; there are: {', '.join(names)}")
+    return names[0] if baseline is None else baseline
 
 
 def _values(report: Report, measures: Sequence[str]) -> NDArray[np.float64]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from ..index import Snapshot
 from ..retriever import Retriever
 from ..retriever.strands import ALL_STRANDS, parse_strands
-from .comparing import SEED, Compared, check_baseline, compare
+from .comparing import SEED, Compared, baseline_among, check_baseline, compare
 from .contract import EvalError, Run
 from .costs import TIMED_K, Cost, Latency, measure_latency, strand_costs
 from .dataset import Dataset
@@ -18,7 +20,7 @@ from .evaluate import TIES, Report, System, about, environment, scored
 from .measures import DEFAULT_MEASURES, parse_measures
 from .moves import Shift, shifts
 from .plans import Plan, default_plans, unique
-from .sizes import SizeCurve, deepest, size_curve
+from .sizes import SizeCurve, check_sizes, deepest, size_curve
 from .statistics import SAMPLES
 
 CARD_VERSION = 2
@@ -161,6 +163,7 @@ def evaluate_many(
         dataset, retriever = collection.dataset, collection.retriever
         if dataset.name in moved:
             raise EvalError(f"two collections are called {dataset.name!r}; rename a folder, or measure them apart")
+        _check(collection, baseline, sizes)
         systems = [
             *_searched(collection, wanted, latency, costs, seed, answer or _plain, on_run),
             *_finished(collection, wanted),
@@ -180,6 +183,39 @@ def evaluate_many(
     )  # fmt: skip
 
 
+def check_runs(runs: Mapping[str, Run], dataset: Dataset) -> None:
+    """Raises an error where a finished run is none of a collection.
+
+    Raises:
+        EvalError: a run holds no query that is judged there.
+    """
+    for name, run in runs.items():
+        if not any(query in dataset.qrels for query in run):
+            shown = ", ".join(map(repr, list(run)[:3])) or "none"
+            raise EvalError(
+                f"{name}: holds no query that {dataset.name} {dataset.split} has judged; its queries are {shown}: is "
+                "it a run of this collection?"
+            )
+
+
+def _check(collection: Collection, baseline: str | None, sizes: Sequence[int]) -> None:
+    """Raises an error for runs, a baseline or sizes that cannot be, before anything is searched."""
+    check_runs(collection.runs, collection.dataset)
+    names = [*(plan.name for plan in _plans(collection)), *collection.runs]
+    unique(names)
+    if names:
+        baseline_among(names, baseline)
+    if sizes and collection.retriever is not None:
+        with closing(Snapshot(collection.retriever.folder, verify=False)) as snapshot:
+            check_sizes(sizes, snapshot.all_ids(), collection.dataset.qrels)
+
+
+def _plans(collection: Collection) -> Sequence[Plan]:
+    if collection.retriever is None:
+        return ()
+    return default_plans(collection.retriever.strands) if collection.plans is None else collection.plans
+
+
 def _searched(
     collection: Collection,
     measures: Sequence[str],
@@ -193,8 +229,7 @@ def _searched(
     dataset, retriever = collection.dataset, collection.retriever
     if retriever is None:
         return []
-    chosen = default_plans(retriever.strands) if collection.plans is None else collection.plans
-    unique([*(plan.name for plan in chosen), *collection.runs])
+    chosen = _plans(collection)
     for plan in chosen:
         plan.check(retriever)
     texts = list(dataset.queries.values())
@@ -219,16 +254,8 @@ def _searched(
 
 
 def _finished(collection: Collection, measures: Sequence[str]) -> list[System]:
-    qrels, found = collection.dataset.qrels, []
-    for name, run in collection.runs.items():
-        if not any(query in qrels for query in run):
-            shown = ", ".join(map(repr, list(run)[:3])) or "none"
-            raise EvalError(
-                f"{name}: holds no query that {collection.dataset.name} {collection.dataset.split} has judged; its "
-                f"queries are {shown}: is it a run of this collection?"
-            )
-        found.append(scored(name, run, qrels, measures, file=collection.files.get(name)))
-    return found
+    qrels, runs = collection.dataset.qrels, collection.runs.items()
+    return [scored(name, run, qrels, measures, file=collection.files.get(name)) for name, run in runs]
 
 
 def _report(collection: Collection, measures: tuple[str, ...], systems: Sequence[System]) -> Report:

@@ -13,7 +13,7 @@ from .calibrating import logistic
 from .contract import EvalError
 from .gains import Floats, measure_named
 from .judged import Judged, JudgedQuery
-from .statistics import bootstrap_means, percentile_interval
+from .statistics import bootstrap_means, check_folds, percentile_interval
 
 if TYPE_CHECKING:
     from ..retriever import Ranking
@@ -79,8 +79,9 @@ def train(
         seed: of folds, resamples and trees.
 
     Raises:
-        EvalError: an unknown kind or measure, or lightgbm is not there.
+        EvalError: an unknown kind or measure, fewer than two folds, or lightgbm is not there.
     """
+    check_folds(folds)
     if kind not in TRAINERS:
         raise EvalError(f"no ranker {kind!r}; there are: {', '.join(TRAINERS)}")
     wanted, learn = measure_named(measure), TRAINERS[kind]

@@ -21,7 +21,7 @@ import numpy as np
 from ..index import Snapshot
 from ..index.ranking import ranked
 from ..retriever import Retriever
-from .contract import EvalError, Run
+from .contract import EvalError, Qrels, Run
 from .dataset import Dataset
 from .measures import DEFAULT_MEASURES, parse_measures, score_run, without_self
 
@@ -90,6 +90,24 @@ def size_curve(
     return SizeCurve(sizes, judged, means, seed)
 
 
+def check_sizes(sizes: Iterable[int], ids: Iterable[str], qrels: Qrels) -> tuple[int, ...]:
+    """Returns the sizes that a curve over a corpus has: those given, ascending, and the whole corpus.
+
+    Args:
+        sizes: how many documents, in any order.
+        ids: of all documents of the corpus, each once.
+        qrels: the judgements; every subset holds the documents that have one.
+
+    Raises:
+        EvalError: a size below the number of judged documents or above that of all.
+    """
+    judged, inside, count = _judged(qrels), 0, 0
+    for id in ids:
+        count += 1
+        inside += id in judged
+    return _checked(sizes, inside, count)
+
+
 def deepest(measures: Iterable[str]) -> int | None:
     """Returns the largest cutoff of measures; None where one looks at the whole ranking."""
     cutoffs = [re.findall(r"@(\d+)", name) for name in measures]
@@ -100,11 +118,15 @@ def _places(retriever: Retriever, dataset: Dataset, seed: int) -> tuple[dict[str
     """Returns when each document joins, counted from 0, the judged ones first; and how many are judged."""
     with closing(Snapshot(retriever.folder, verify=False)) as snapshot:
         every = sorted(snapshot.all_ids())  # whatever the order in which they were indexed
-    judged = {document for judgements in dataset.qrels.values() for document in judgements}
+    judged = _judged(dataset.qrels)
     first = [id for id in every if id in judged]
     rest = [id for id in every if id not in judged]
     joining = [rest[i] for i in np.random.default_rng(seed).permutation(len(rest)).tolist()]
     return {id: number for number, id in enumerate([*first, *joining])}, len(first)
+
+
+def _judged(qrels: Qrels) -> set[str]:
+    return {document for judgements in qrels.values() for document in judgements}
 
 
 def _checked(sizes: Iterable[int], judged: int, documents: int) -> tuple[int, ...]:

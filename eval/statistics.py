@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from .contract import EvalError
+
 Columns = NDArray[np.float64]  # (queries, columns)
 
 SAMPLES = 10_000
@@ -102,6 +104,16 @@ def bootstrap_means(values: Columns, *, samples: int = SAMPLES, seed: int = 0) -
 def percentile_interval(means: Columns, level: float = LEVEL) -> Columns:
     """Returns the bootstrap percentile interval of each column, float64 (2, columns): low, high."""
     return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
+def check_folds(folds: int) -> None:
+    """Raises an error unless a cross-validation can have so many folds.
+
+    Raises:
+        EvalError: fewer than two: there would be nothing to learn from.
+    """
+    if folds < 2:
+        raise EvalError(f"a cross-validation has at least 2 folds, not {folds}")
 
 
 def _parts(samples: int, count: int) -> Iterator[int]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..retriever.pipeline import pipeline
 from .gains import EVERY, measure_named
 from .judged import Judged
 from .measures import score_run
-from .statistics import bootstrap_means, percentile_interval
+from .statistics import bootstrap_means, check_folds, percentile_interval
 from .tuning import FOLDS, Tuned, choosing, folded
 
 if TYPE_CHECKING:
@@ -74,7 +75,11 @@ def try_out(
         prior: as it was given to `tune`.
         folds: of the cross-validation, drawn once.
         seed: of folds and resamples.
+
+    Raises:
+        EvalError: fewer than two folds.
     """
+    check_folds(folds)
     measure = measure_named(found.measure)
     qrels = {query.query: query.judged for query in judged.queries}
     k = DEEPEST if measure.k == EVERY else measure.k + 1  # one more: the query itself may be a hit, and is dropped
@@ -90,7 +95,7 @@ def try_out(
     values = np.array([[each[query] for each in scores] for query in qrels], np.float64)
     means = bootstrap_means(np.stack([values[:, 0], values[:, 0] - values[:, 1]], axis=1), seed=seed)
     low, high = percentile_interval(means).tolist()
-    steps = "none" if found.strand else retriever.info()["pipeline"]
+    steps = pipeline(retriever.steps(fusion=found.fusion, weights=found.weights)).name
     apart = values[:, 0] - values[:, 1]
     error = float(apart.std(ddof=1) / np.sqrt(len(apart)))
     spans = (low[0], high[0]), (low[1], high[1])

@@ -17,7 +17,7 @@ from ..retriever.fusion import chosen as chosen_fusion
 from .contract import EvalError
 from .gains import EVERY, GAINS, Floats, Measure, measure_named
 from .judged import Judged
-from .statistics import SAMPLES, bootstrap_means, percentile_interval
+from .statistics import SAMPLES, bootstrap_means, check_folds, percentile_interval
 
 STEP = 0.025
 FOLDS = 5
@@ -147,8 +147,7 @@ def tune(
     Raises:
         EvalError: the measure or the step cannot be, or there are fewer than two folds.
     """
-    if folds < 2:
-        raise EvalError(f"a cross-validation has at least 2 folds, not {folds}")
+    check_folds(folds)
     wanted = measure_named(measure)
     chosen = choosing(judged, wanted, prior=prior, step=step)
     values = chosen.crossed(folds, REPEATS[len(judged) < ENOUGH] if repeats is None else repeats, seed)

@@ -352,6 +352,12 @@ def passages_of(connection: sqlite3.Connection, parents: Iterable[str]) -> list[
     return [identifier for (identifier,) in connection.execute(sql, (_names(parents),))]
 
 
+def wholes_of(connection: sqlite3.Connection, ids: Iterable[str]) -> list[str]:
+    """Returns those of the ids that are live documents and no passages."""
+    sql = "SELECT id FROM document WHERE parent IS NULL AND id IN (SELECT value FROM json_each(?)) ORDER BY position"
+    return [identifier for (identifier,) in connection.execute(sql, (_names(ids),))]
+
+
 def state(connection: sqlite3.Connection) -> tuple[int, int]:
     """Returns the next position and how many documents live: equal at two commits where the same documents live.
 

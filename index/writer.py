@@ -123,8 +123,8 @@ class Writer:
             if len(self._documents) >= self.segment_documents:
                 self._flush()
 
-    def delete(self, ids: Iterable[str]) -> int:
-        """Deletes documents by id, and all passages of a parent by the parent's id; returns how many went."""
+    def delete(self, ids: Iterable[str], *, passages: bool = True) -> int:
+        """Deletes documents by id, and with `passages` all passages of a parent by its id; returns how many went."""
         wanted = list(ids)
         for id in wanted:
             if not isinstance(id, str):
@@ -133,7 +133,7 @@ class Writer:
             self._begin()
             if self._buffers(set(wanted)) or self._replaces(wanted):
                 self._flush()
-            named = [*wanted, *database.passages_of(self._connection, wanted)]
+            named = [*wanted, *(database.passages_of(self._connection, wanted) if passages else ())]
             return database.bury(self._connection, set(database.positions_of(self._connection, named).values()))
 
     def digests(self, ids: Iterable[str]) -> dict[str, bytes]:
@@ -152,6 +152,15 @@ class Writer:
         named, waiting = set(wanted), self._waiting
         kept = [id for id in stored if id not in waiting]
         return [*kept, *(id for id, document in waiting.items() if document.parent in named)]
+
+    def wholes(self, ids: Iterable[str]) -> list[str]:
+        """Returns those of the ids that are documents and no passages, those that await the commit included."""
+        wanted = list(ids)
+        with database.explained(self.folder):
+            stored = database.wholes_of(self._connection, wanted)
+        named, waiting = set(wanted), self._waiting
+        kept = [id for id in stored if id not in waiting]
+        return [*kept, *(id for id, document in waiting.items() if id in named and document.parent is None)]
 
     def put_setting(self, key: str, value: Any) -> None:
         """Changes a setting with the next commit.

@@ -19,13 +19,24 @@ SETTINGS = ("fusion", "weights", "pipeline", "calibration", "tuned")
 
 @dataclass(frozen=True)
 class Choice:
-    """How a search ranks, and who chose the weights."""
+    """How a search ranks, and who chose the weights.
+
+    Attributes:
+        strands: those that take part.
+        fusion: how they combine.
+        weights: of the strands, float64 (strands,).
+        weights_from: "this search", "the index" or "plait".
+        pipeline: the steps, ready to be taken.
+        steps: the same as they were given: a pipeline's name is for people, and need not be readable again.
+        calibration: where one fits these settings.
+    """
 
     strands: tuple[str, ...]
     fusion: Fusion
     weights: Floats
     weights_from: str
     pipeline: Pipeline
+    steps: Steps
     calibration: Calibration | None
 
     def to_json(self) -> dict[str, Any]:
@@ -67,7 +78,7 @@ def chosen_for(
     alone = int((values > 0).sum()) == 1
     kept = settings.get("pipeline")
     taken = steps if steps is not None else NONE if alone else DEFAULT_PIPELINE if kept is None else kept
-    choice = Choice(tuple(strands), found, values, source, pipeline(taken), None)
+    choice = Choice(tuple(strands), found, values, source, pipeline(taken), taken, None)
     held = settings.get("calibration")
     calibration = None if held is None else Calibration.from_json(held)
     fits = calibration is not None and calibration.fits(choice.settings)

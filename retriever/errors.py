@@ -14,6 +14,10 @@ class QueryError(ValueError):
     """A search was asked for that cannot be answered; the message says what to change."""
 
 
+class LevelError(QueryError):
+    """The level of parents is of another commit than the passages that are searched; a moment later it may not be."""
+
+
 class MismatchError(StoreError):
     """The encoders at hand are not the ones that built the index."""
 

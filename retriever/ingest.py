@@ -73,7 +73,9 @@ def _read(
     for number, source in enumerate(sources):
         split = splits(source.format.whole)
         for document, line in _found(source, reject, on_bytes):
-            first = seen.add(f"{document.id}#0" if split else document.id, number, line or 0)
+            first = seen.add(document.id, number, line or 0)
+            if first is None and split:  # its passages have ids of their own, which may be those of records
+                first = seen.add(f"{document.id}#0", number, line or 0)
             if first is not None:
                 reject(_duplicate(document, source, line, place(sources[first[0]].name, first[1] or None)))
             elif split:

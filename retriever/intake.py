@@ -27,9 +27,8 @@ def as_document(given: Any) -> Document:
         raise IngestError(f"a document takes {fields}, not {', '.join(map(repr, values))}") from error
 
 
-def unique(documents: Iterable[Document]) -> Iterator[Document]:
-    """Yields the documents; an id that comes twice is an error."""
-    seen: set[str] = set()
+def unique(documents: Iterable[Document], seen: set[str]) -> Iterator[Document]:
+    """Yields the documents; an id that comes twice is an error. `seen` gets the ids."""
     for document in documents:
         if document.id in seen:
             raise IngestError(f"the id {document.id!r} comes twice in one call of add; give each document its own id")

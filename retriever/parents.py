@@ -28,7 +28,7 @@ from ..index import Snapshot, StoreError, Writer, create
 from ..index.contract import TERM_BASE
 from ..index.incoming import COLUMNS
 from .documents import Document
-from .errors import QueryError
+from .errors import LevelError, QueryError
 
 NAME = "parents"
 MADE_OF = "made_of"  # the setting that names the state of the passages
@@ -109,7 +109,8 @@ def level_of(snapshot: Snapshot) -> Snapshot:
     """Returns the level that belongs to a snapshot; it stays open as long as the snapshot is there.
 
     Raises:
-        QueryError: the index keeps none, or that of another state of the passages.
+        QueryError: the index keeps none.
+        LevelError: it is that of another state of the passages.
     """
     with _opening:
         if snapshot not in _levels:
@@ -128,7 +129,7 @@ def _opened(snapshot: Snapshot) -> Snapshot:
     level = Snapshot(snapshot.folder / NAME)
     if _made_of(level) != snapshot.state:
         level.close()
-        raise QueryError(
+        raise LevelError(
             "the level of parents is not of the passages that are searched: a commit is going "
             "on, was cut short, or came after this index was opened; open it again (Retriever.refresh), and if that "
             "does not help, `plait index ... --parents` (Retriever.keep_parents) brings the level up to date"

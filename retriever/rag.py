@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import specs
-from .choice import chosen_for
 from .cited import Cited, cited
 from .context import Context, Count, Dropped, Found, approximate_tokens, build
 from .documents import Document
@@ -26,7 +25,6 @@ from .limits import within
 from .pipeline import NONE
 from .questions import QUESTIONS, answered, asked, judged, missing, parse_steps
 from .retriever import Retriever
-from .strands import parse_strands
 
 FILTER = "filter"
 STEPS = (*QUESTIONS, FILTER)  # that a language model takes
@@ -174,19 +172,12 @@ class Rag:
         more = [{name: sizes.get(value, value) for name, value in step.items()} for step in CHOICES[self.choose]]
         if not more:
             return given
-        given = self._own_pipeline() if given is None else given
+        if given is None:
+            search = {name: self.search.get(name) for name in ("strands", "fusion", "weights")}
+            given = self.retriever.steps(**search)
         if not isinstance(given, str):
             return [*given, *more]
         return [*(str(spec) for spec in specs.parse_list(given) if spec.name != NONE), *more]
-
-    def _own_pipeline(self) -> Any:
-        """Returns the pipeline that a search takes when it names none."""
-        there, strands = self.retriever.strands, self.search.get("strands")
-        names = there if strands is None else parse_strands(strands, there)
-        with self.retriever._reading() as snapshot:
-            choice = chosen_for(snapshot.settings, names, self.search.get("fusion"), self.search.get("weights"), None)
-            own = snapshot.settings.get("pipeline")
-        return choice.pipeline.name if own is None or choice.pipeline.name == NONE else own
 
     def _filtered(self, model: Model, query: str, found: list[Found]) -> tuple[list[Found], list[Dropped]]:
         """Returns the hits that help by a model's word, with those of further searches for what is missing."""

@@ -17,6 +17,8 @@ from .streams import OPENERS, Reject, Stream
 
 ID_KEYS = ("_id", "id")  # BEIR's key, then everybody's
 TEXT_KEYS = ("text", "contents")  # "contents" is Anserini's
+# A field of a comma-separated row with what ends it; a quote inside an unquoted one is text, as to the csv module.
+_FIELD = re.compile(r'(?:"[^"]*(?:""[^"]*)*"|(?:[^",\n][^,\n]*)?)[,\n]')
 
 
 class Found(NamedTuple):
@@ -171,12 +173,12 @@ def _lift_field_limit() -> None:
 
 def _numbered_rows(stream: Stream, reject: Reject, dialect: Mapping[str, Any]) -> Iterator[tuple[int, list[str]]]:
     """Yields (the line a row begins on, its cells), without blank rows."""
-    taken: list[int] = []  # numbers of the lines that make up the row; the csv module's own count misses rejected ones
+    taken: list[tuple[int, str]] = []  # the lines of the row; the csv module's own count misses rejected ones
 
     def lines() -> Iterator[str]:
         for number, text in stream.lines(reject):
-            taken.append(number)
-            yield text + "\n"
+            taken.append((number, text + "\n"))
+            yield taken[-1][1]
 
     rows = csv.reader(lines(), strict=True, **dialect)
     while True:
@@ -184,12 +186,25 @@ def _numbered_rows(stream: Stream, reject: Reject, dialect: Mapping[str, Any]) -
         try:
             row = next(rows, None)
         except csv.Error as error:
-            reject(IngestError(f"broken row: {error}; check its quotes", path=stream.name, line=taken[0]))
+            line, advice = _broken_quote(taken)
+            reject(IngestError(f"broken row: {error}; {advice}", path=stream.name, line=line))
             continue
         if row is None:
             return
         if row:
-            yield taken[0], row
+            yield taken[0][0], row
+
+
+def _broken_quote(taken: list[tuple[int, str]]) -> tuple[int, str]:
+    """Returns where in the lines of a broken row a quote opens that goes astray, as a line number, and what to do."""
+    text, place = "".join(part for _, part in taken), 0
+    while field := _FIELD.match(text, place):
+        place = field.end()
+    line, last = taken[min(text.count("\n", 0, place), len(taken) - 1)][0], taken[-1][0]
+    if line == last:
+        return line, "check its quotes"
+    lost = f"the quote that opens here takes in the text up to line {last}, which is lost with it"
+    return line, f"{lost}: close it, and write quotes inside it twice"
 
 
 def _columns(row: list[str], name: str, line: int) -> list[str]:

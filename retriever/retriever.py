@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -36,12 +36,20 @@ class Added:
     Attributes:
         added: documents encoded and stored, replaced ones included.
         unchanged: documents that were there already, word for word, and cost nothing.
-        removed: passages that their parent no longer has.
+        removed: what an earlier call made of the same documents otherwise: passages that their parent no longer has,
+            or all of them where it is cut no more; whole documents that are cut now.
+        replaced: how many of `added` took the place of a document with the same id.
     """
 
     added: int = 0
     unchanged: int = 0
     removed: int = 0
+    replaced: int = 0
+
+    @property
+    def new(self) -> int:
+        """How many of `added` have ids that were not there."""
+        return self.added - self.replaced
 
 
 class Retriever:
@@ -75,7 +83,7 @@ class Retriever:
         self.log = log
         self._writer: Writer | None = None
         self._closed = False
-        self._moving, self._refreshing = threading.Lock(), threading.Lock()
+        self._moving, self._refreshing = threading.Lock(), threading.RLock()
         self._compiling: threading.Thread | None = None
 
     @classmethod
@@ -222,7 +230,9 @@ class Retriever:
         Args:
             documents: Documents, or mappings with "id" and "text" and perhaps "title", "metadata".
             commit_every: commit after this many documents, so that an interrupted run loses little.
-            replace_parents: passages that a parent has in the index but not among these documents are removed.
+            replace_parents: what the index holds of the same documents in another form is removed: passages that a
+                parent has there but not among these documents, all passages of a document that comes whole now, and
+                the whole document of which passages come.
             on_progress: called with the number of documents done since the last call.
             on_bad: told of each document that is passed over because its metadata does not fit a declared field;
                 without it that is an error.
@@ -234,27 +244,30 @@ class Retriever:
         """
         writer, done, uncommitted = self._writing(), Added(), 0
         parents: dict[str, set[str]] = {}
+        ids: set[str] = set()
+        removed = 0
         size = self._encoders.at_once if commit_every is None else max(1, min(self._encoders.at_once, commit_every))
-        for chunk in chunks(fitting(unique(map(as_document, documents)), writer.fields, on_bad), size):
-            fresh = self._fresh(writer, chunk)
+        for chunk in chunks(fitting(unique(map(as_document, documents), ids), writer.fields, on_bad), size):
+            fresh, known = self._fresh(writer, chunk)
             if fresh:
                 if len(fresh) == size:  # there is more to come, and time to compile
                     self._compile_aside()
                 vectors = self._encoders.encode_documents([d.full_text for d in fresh])
                 writer.add(fresh, vectors.sparse, vectors.dense, literal=vectors.literal)
             if replace_parents:
+                removed += self._remove_other_forms(writer, chunk, ids)
                 for document in chunk:
                     if document.parent is not None:
                         parents.setdefault(document.parent, set()).add(document.id)
-            done = Added(done.added + len(fresh), done.unchanged + len(chunk) - len(fresh))
+            unchanged = done.unchanged + len(chunk) - len(fresh)
+            done = Added(done.added + len(fresh), unchanged, replaced=done.replaced + known)
             uncommitted += len(fresh)
             if commit_every is not None and uncommitted >= commit_every:
                 self.commit()
                 uncommitted = 0
             if on_progress is not None:
                 on_progress(len(chunk))
-        removed = self._remove_stale(writer, parents)
-        return Added(done.added, done.unchanged, removed)
+        return replace(done, removed=removed + self._remove_stale(writer, parents))
 
     def delete(self, ids: str | Iterable[str]) -> int:
         """Deletes documents by id, and all passages of a parent by the parent's id. Visible after `commit`.
@@ -293,8 +306,9 @@ class Retriever:
             StoreError: a full disk, for instance; the index is as it was after the last commit.
         """
         if self._writer is not None and self._writer.pending:
-            self._writer.commit()
-            self._move_on(self._writer, most=TIDIED)
+            with self._refreshing:  # nobody sees the commit before the level of parents has followed it
+                self._writer.commit()
+                self._move_on(self._writer, most=TIDIED)
 
     def compact(self) -> int:
         """Commits, then merges all segments into one: less to search, deleted documents gone, BM25's lengths fresh.
@@ -310,6 +324,8 @@ class Retriever:
             LockedError: another writer is at work.
         """
         writer = self._writing()
+        if parents.is_kept(self._snapshot):  # the level follows what awaits the commit now, not behind a long merge
+            self.commit()
         merged = writer.compact()
         self._move_on(writer)
         return merged
@@ -402,6 +418,29 @@ class Retriever:
         """
         (known,) = parse_strands([name], self.strands)
         return self._encoders.strand(known)
+
+    def steps(
+        self,
+        strands: str | Sequence[str] | None = None,
+        *,
+        fusion: str | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> Steps:
+        """Returns the steps of a search that names none, as `search` takes them and the index keeps them.
+
+        What `info` and answers call a pipeline is its name, which cannot always be read again: options may be lists
+        and maps.
+
+        Args:
+            strands: as of the search, and so are the others.
+            fusion: its fusion.
+            weights: its weights; where they leave one strand alone there is no step.
+
+        Raises:
+            QueryError: a name is unknown, or a weight out of range.
+        """
+        names = self.strands if strands is None else parse_strands(strands, self.strands)
+        return chosen_for(self._snapshot.settings, names, fusion, weights, None).steps
 
     @property
     def fields(self) -> dict[str, str]:
@@ -621,9 +660,18 @@ class Retriever:
             self.refresh()
         writer.tidy(most)
 
-    def _fresh(self, writer: Writer, chunk: list[Document]) -> list[Document]:
+    def _fresh(self, writer: Writer, chunk: list[Document]) -> tuple[list[Document], int]:
+        """Returns the documents to store, and how many of them replace an older one."""
         known = writer.digests(d.id for d in chunk)
-        return [d for d in chunk if known.get(d.id) != digest(d)]
+        fresh = [d for d in chunk if known.get(d.id) != digest(d)]
+        return fresh, sum(d.id in known for d in fresh)
+
+    def _remove_other_forms(self, writer: Writer, chunk: list[Document], ids: set[str]) -> int:
+        """Deletes the passages of what comes whole and the whole documents of which passages come, except `ids`."""
+        whole, cut = [d.id for d in chunk if d.parent is None], {d.parent for d in chunk if d.parent is not None}
+        held = [*(writer.passages(whole) if whole else ()), *(writer.wholes(cut) if cut else ())]
+        stale = [id for id in held if id not in ids]
+        return writer.delete(stale, passages=False) if stale else 0
 
     def _remove_stale(self, writer: Writer, parents: Mapping[str, set[str]]) -> int:
         stale = [id for parent, ids in parents.items() for id in writer.passages([parent]) if id not in ids]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .readers import READERS, Format, known_suffixes
 from .streams import OPENERS, STANDARD_INPUT, Reject, Stream, kind_of, open_stream
 
 Paths = str | Path | Iterable[str | Path]
+SHOWN = 8  # files, or kinds of them, that are named where they are not read
 _MISSING = "there is no such file or folder; check the path"
 
 
@@ -88,6 +90,34 @@ def total_bytes(paths: Paths) -> int | None:
     return sum(known) if len(known) == len(sizes) else None
 
 
+def passed_over(paths: Paths) -> Iterator[str]:
+    """Yields for each folder what it holds that `read_documents` does not read, where there is such."""
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        folder = Path(path)
+        if str(path) != STANDARD_INPUT and folder.is_dir() and _corpus(folder) is None:
+            with suppress(IngestError):  # `read_documents` tells of it
+                if told := _passed_over(folder):
+                    yield f"{folder}: not read: {'; '.join(told)}"
+
+
+def _passed_over(folder: Path) -> list[str]:
+    read = {source.file for source in _folder(folder)}
+    left = [file for file in _files(folder) if file not in read]
+    records = [file.relative_to(folder).as_posix() for file in left if kind_of(file) in READERS]
+    others = [kind_of(file) or "no suffix" for file in left if kind_of(file) not in READERS]
+    told = []
+    if records:
+        told.append(f"{_some(records)} (beside texts, records are not read: name these files themselves)")
+    if others:
+        told.append(f"{len(others):,} of other kinds ({_some(sorted(set(others)))})")
+    return told
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
 def _sources_of(path: str | Path) -> list[Source]:
     name = str(path)
     if name == STANDARD_INPUT:
@@ -103,10 +133,8 @@ def _sources_of(path: str | Path) -> list[Source]:
 
 
 def _folder(folder: Path) -> list[Source]:
-    for suffix in ("", *OPENERS):
-        corpus = folder / f"corpus.jsonl{suffix}"
-        if corpus.is_file():
-            return [Source(str(corpus), corpus, corpus.name, ".jsonl")]
+    if (corpus := _corpus(folder)) is not None:
+        return [Source(str(corpus), corpus, corpus.name, ".jsonl")]
     found = [
         Source(str(file), file, file.relative_to(folder).as_posix(), kind_of(file))
         for file in _files(folder)
@@ -116,6 +144,12 @@ def _folder(folder: Path) -> list[Source]:
     if not found:
         raise IngestError(f"this folder holds no file that can be read; known are {known_suffixes()}", path=str(folder))
     return texts or found
+
+
+def _corpus(folder: Path) -> Path | None:
+    """Returns the corpus of a BEIR folder."""
+    named = (folder / f"corpus.jsonl{suffix}" for suffix in ("", *OPENERS))
+    return next((corpus for corpus in named if corpus.is_file()), None)
 
 
 def _files(folder: Path) -> Iterator[Path]:

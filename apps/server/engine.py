@@ -14,6 +14,7 @@ from ...index.database import NAME
 from ...retriever import PlaitError, QueryError, Retriever, specs
 from ...retriever.choice import Steps
 from ...retriever.pipeline import NONE, pipeline
+from ..searching import Patience
 from .answers import answer_json, document_json, to_bytes
 from .errors import ApiError, told
 from .journal import Journal
@@ -50,6 +51,7 @@ class Engine:
         self.searches = Jobs("search", threads=settings.threads, waiting=settings.queue)
         self.writes = Jobs("write", threads=1, waiting=settings.writes, unbroken=True)
         self._seen: Any = None
+        self._patient = Patience(retriever, partial(self.refresh, anyway=True))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -73,7 +75,7 @@ class Engine:
 
     async def search(self, asked: Mapping[str, Any]) -> bytes:
         """Returns the answer to one query, or to each of `queries`."""
-        found = await self._read(partial(self._search, dict(asked)))
+        found = await self._read(lambda: self._patient(lambda: self._search(dict(asked))))
         for milliseconds in found.milliseconds:
             self.metrics.searched(milliseconds)
         return found.body
@@ -139,7 +141,7 @@ class Engine:
             return
         steps = pipeline(given)
         models = _models(given)
-        if strange := models and models - _models(self.retriever.info()["pipeline"]):
+        if strange := models and models - _models(self.retriever.steps()):
             raise QueryError(
                 f"a step names the model {min(strange)!r}, which this server does not open for clients; "
                 "`plait tune` and `plait index --pipeline` keep a step with a model in the index"
@@ -162,7 +164,7 @@ class Engine:
 
     def _add(self, documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         added = self.retriever.add([_given(one) for one in documents])
-        return {"added": added.added, "unchanged": added.unchanged}
+        return {"added": added.added, "replaced": added.replaced, "unchanged": added.unchanged}
 
     def _delete(self, ids: Sequence[str]) -> dict[str, Any]:
         return {"deleted": self.retriever.delete(ids)}

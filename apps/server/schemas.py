@@ -121,7 +121,9 @@ INFO_FIELDS: Schema = {
 }  # fmt: skip
 INFO = _object(INFO_FIELDS, *INFO_FIELDS)
 STORED_DOCUMENT = _object(STORED, *STORED)
-ADDED = _object(dict.fromkeys(("added", "unchanged", "documents", "commit"), _COUNT), "added", "documents", "commit")
+ADDED = _object(
+    dict.fromkeys(("added", "replaced", "unchanged", "documents", "commit"), _COUNT), "added", "documents", "commit"
+)
 DELETED = _object(dict.fromkeys(("deleted", "documents", "commit"), _COUNT), "deleted", "documents", "commit")
 HEALTH = _object(
     {"status": {"type": "string", "enum": ["ok", "stale"]}, "documents": _COUNT, "commit": _COUNT},

@@ -93,6 +93,9 @@ def test_the_cache_is_shown_bounded_and_emptied(plait, corpus, tmp_path, monkeyp
     said = plait("cache", folder).out
     assert "embedded/plait-mini" in said
     assert said.endswith(f"{folder}: {size / 1e6:.1f} MB of at most 0.5 GB\n")
+    said = plait("cache", tmp_path / "typo", code=1)
+    assert said.err == f"error: there is no folder {tmp_path / 'typo'}; --cache of index and add makes it\n"
+    assert not (tmp_path / "typo").exists()
     said = plait("cache", folder, "--clear").out
     assert said.startswith(f"forgot 6 vectors\n{folder}: 0.1 MB of at most 0.5 GB")
 

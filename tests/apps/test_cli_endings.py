@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from plait.apps.console import Stop
@@ -199,6 +200,7 @@ def test_a_closed_output_is_no_error(index, options):
 
 # A full disk
 
+FULL = Path("/dev/full")  # a device on which there is never room
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
@@ -226,6 +228,14 @@ def test_a_disk_that_is_full(plait, tmp_path, strands):
     assert "what was committed before is untouched" in said.stderr
     assert documents(tmp_path / "i") == 3
     assert plait("add", tmp_path / "i", many, "--json").json["unchanged"] == 3
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["search", "--help"], ["version"]])
+def test_output_that_cannot_be_written_is_told(words):
+    with FULL.open("w") as full:
+        said = subprocess.run([*MAIN, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (said.returncode, said.stderr) == (1, "error: [Errno 28] No space left on device\n")
 
 
 # Output

@@ -64,6 +64,36 @@ def test_a_broken_line_is_named_and_what_came_before_is_kept(plait, index, tmp_p
     assert said.err == f"skipped: {expected}\n"
 
 
+def test_an_index_of_nothing_but_bad_input_is_not_made(plait, tmp_path):
+    """Whether the paths, the files or all that is in them cannot be read."""
+    (tmp_path / "odd.pdf").write_text("%PDF")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut.jsonl.gz").write_bytes(b"not compressed")
+    (tmp_path / "broken.jsonl").write_text("{\n{\n")
+    out = tmp_path / "i"
+    for names, count in ((("odd.pdf", "empty"), 2), (("cut.jsonl.gz",), 1), (("broken.jsonl",), 2)):
+        paths = [tmp_path / name for name in names]
+        for more in ((), ("--json",), ("--parents",)):
+            said = plait("index", *paths, "--out", out, *LEXICAL, "--skip-bad", *more, code=1)
+            assert said.out == ""
+            assert said.err.count("skipped: ") == count
+            assert said.err.endswith(f"error: nothing to index: all input was bad, {count} skipped; no index is made\n")
+            assert not out.exists()
+    (tmp_path / "ok.jsonl").write_text('{"id": "a", "text": "apple"}\n')
+    assert plait("index", *paths, tmp_path / "ok.jsonl", "--out", out, *LEXICAL, "--skip-bad").out == (
+        f"added 1, skipped 2; {out} holds 1 documents\n"
+    )
+    assert plait("index", *paths, "--out", out, *LEXICAL, "--skip-bad").out == (
+        f"added 0, skipped 2; {out} holds 1 documents\n"
+    )
+
+
+def test_the_demo_leaves_an_index_of_other_documents_alone(plait, index):
+    message = f"{index} holds other documents than the demo's; choose another name with --out"
+    assert error(plait, "demo", "--out", index) == message
+    assert plait("info", index, "--json").json["documents"] == 3
+
+
 def test_many_skipped_lines_are_counted(plait, index, tmp_path):
     path = tmp_path / "b.jsonl"
     path.write_text("{\n" * 30)

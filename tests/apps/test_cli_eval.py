@@ -159,6 +159,14 @@ def test_three_strands_and_their_fusion(plait, data):
         ),
         (("--depth", "0"), "--depth is how many are wanted: a whole number of at least 1, not 0"),
         (("--run", "no.run"), "no.run: there is no such file; check the path"),
+        (("--baseline", "bm25"), "no system 'bm25' to compare with; there are: lexical, learned, dense, fused"),
+        (("--strands", "lexical", "--baseline", "fused"), "no system 'fused' to compare with; there are: lexical"),
+        (("--sizes", "1,4"), "a corpus of 1 documents cannot hold the 2 that have judgements; sizes begin there"),
+        (("--sizes", "3,5"), "the index holds 4 documents, fewer than 5; add distractors"),
+        (("--distractors", "no.jsonl"), "no.jsonl: there is no such file or folder; check the path"),
+        (("--distractors", "no.jsonl", "--skip-bad"), "no.jsonl: there is no such file or folder; check the path"),
+        (("--save-runs", "/dev/null/runs"), "/dev/null/runs: Not a directory"),
+        (("--save-runs", __file__), "test_cli_eval.py is a file; --save-runs takes the folder to write into"),
         (("--strands", "lexical", "--dense", "x"), "--dense is for the dense strand, which --strands lexical leaves"),
     ],
 )
@@ -169,6 +177,33 @@ def test_what_is_wrong_is_said_before_anything_is_made(plait, data, tmp_path, op
     assert message in said.err
     assert said.out == ""
     assert not (tmp_path / "i").exists()
+
+
+def test_a_run_of_another_collection_is_noticed_before_anything_is_made(plait, data, tmp_path):
+    (tmp_path / "a.run").write_text("z Q0 d1 1 1.0 x\n")
+    said = plait("eval", data, "--index", tmp_path / "i", "--run", tmp_path / "a.run", code=1)
+    assert said.err.startswith("error: a.run: holds no query that tiny test has judged; its queries are 'z'")
+    assert not (tmp_path / "i").exists()
+
+
+def test_a_second_collection_is_looked_at_before_the_first_is_indexed(plait, data, other, tmp_path):
+    """The first could have that baseline, or a curve from so many documents; the second cannot."""
+    plait("index", data / "corpus.jsonl", "--out", tmp_path / "i" / "other.index", "--strands", "lexical")
+    said = plait("eval", data, other, "--index", tmp_path / "i", "--baseline", "dense", code=1)
+    assert said.err == "error: no system 'dense' to compare with; there are: lexical\n"
+    assert not (tmp_path / "i" / "tiny.index").exists()
+    (other / "corpus.jsonl").write_text('{"_id": "d1", "text": "apple banana"}\n')
+    said = plait("eval", data, other, "--index", tmp_path / "j", "--sizes", "3", code=1)
+    assert said.err == "error: the index holds 1 documents, fewer than 3; add distractors\n"
+    assert not (tmp_path / "j").exists()
+
+
+def test_a_kept_index_is_not_searched_for_a_baseline_or_sizes_that_cannot_be(plait, data, tmp_path):
+    command = ("eval", data, "--index", tmp_path / "i", "--strands", "lexical", "--save-runs", tmp_path / "runs")
+    plait("index", data / "corpus.jsonl", "--out", tmp_path / "i", "--strands", "lexical")
+    for options in (("--baseline", "bm25"), ("--sizes", "1"), ("--sizes", "5")):
+        plait(*command, *options, code=1)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("option", ["--card", "--report"])

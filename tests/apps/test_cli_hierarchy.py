@@ -36,6 +36,23 @@ def test_passages_of_the_best_parents_come_first(plait, made):
     assert f"  parents: share 0.1; scores amsterdam {scores['amsterdam']:.3g}; birmingham" in shown
 
 
+def test_the_other_steps_are_those_of_the_same_search_without_it(plait, tmp_path):
+    path = jsonl(tmp_path / "docs.jsonl", [{"id": id, "text": text} for id, text in TEXTS.items()])
+    alone = ("--strands", "lexical,dense", "--weights", "lexical=1,dense=0")
+    plait("index", path, "--out", tmp_path / "i", *alone, "--pipeline", "mmr", *CUT, "--parents")
+    plait("index", path, "--out", tmp_path / "j", *alone, *CUT, "--parents")
+    for index, weights, steps in (
+        ("i", (), "parents"),
+        ("i", ("--weights", "lexical=1,dense=1"), "parents,mmr"),
+        ("j", (), "parents"),
+        ("j", ("--weights", "lexical=1,dense=1"), "feedback,parents"),
+    ):
+        search = ("search", tmp_path / index, "canals", *weights, "--explain", "--json")
+        assert plait(*search, "--hierarchy").json["pipeline"] == steps
+        without = plait(*search).json["pipeline"].split(",")
+        assert [step for step in steps.split(",") if step != "parents"] == [one for one in without if one != "none"]
+
+
 def test_the_step_can_be_written_out_too(plait, made):
     by_flag = plait("search", made, "canals", "--hierarchy", "--json").json
     assert plait("search", made, "canals", "--pipeline", "parents", "--json").json == by_flag
@@ -108,6 +125,8 @@ def test_evaluation_takes_the_step_as_any_other(plait, made, tmp_path):
 def test_a_check_reads_the_level_too(plait, made):
     whole = plait("check", made, "--json").json
     assert (whole["documents"], whole["problems"]) == (9, [])  # six passages, three parents
+    assert whole["parents"] == 3
+    assert plait("check", made).out.startswith(f"{made}: 6 documents, 3 parents and ")
     (damaged,) = (made / "parents" / "segments").glob("*/terms.npy")
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\xff")
     (problem, *_) = plait("check", made, "--json", code=1).json["problems"]

@@ -41,6 +41,8 @@ def test_records_of_every_form(plait, tmp_path, name, content):
     assert facts == {
         "index": str(tmp_path / "i"),
         "added": 1,
+        "new": 1,
+        "replaced": 0,
         "unchanged": 0,
         "removed": 0,
         "skipped": 0,
@@ -87,6 +89,28 @@ def test_a_folder_of_texts_becomes_passages_with_parents(plait, tmp_path):
     assert len(plait("search", out, "note otters", "--json").json["hits"]) == 1
 
 
+def test_what_a_folder_holds_beside_what_is_read_is_told(plait, tmp_path):
+    folder, out = tmp_path / "docs", tmp_path / "i"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "note.txt").write_text("otters")
+    said = plait("index", folder, "--out", out, *LEXICAL)
+    assert said.err == ""
+    for name in ("b.pdf", "deep/c.PDF", "d.docx.gz", "Makefile", ".hidden.pdf"):
+        (folder / name).write_text("?")
+    jsonl(folder / "deep" / "more.jsonl", [{"id": "r", "text": "lynx"}])
+    (folder / "table.csv").write_text("id,text\nc,owl\n")
+    said = plait("add", out, folder)
+    assert said.err == (
+        f"{folder}: not read: deep/more.jsonl, table.csv (beside texts, records are not read: name these files "
+        "themselves); 4 of other kinds (.docx, .pdf, no suffix)\n"
+    )
+    assert ids(out) == ["note.txt#0"]
+    beir = tmp_path / "beir"
+    jsonl(beir / "corpus.jsonl", [{"_id": "b", "text": "beir"}])
+    (beir / "readme.txt").write_text("not a document")
+    assert plait("add", out, beir).err == ""
+
+
 def test_passages_can_be_always_or_never(plait, tmp_path):
     record = jsonl(tmp_path / "long.jsonl", [{"id": "a", "text": " ".join(WORDS[:300])}])
     plait("index", record, "--out", tmp_path / "always", *LEXICAL, "--passages", "always")
@@ -105,6 +129,48 @@ def test_running_it_again_encodes_nothing(plait, corpus, index, monkeypatch):
     assert said.out == f"added 0, unchanged 3; {index} holds 3 documents\n"
     assert said.err == f"{index} exists: adding to it; documents that are there already are not encoded again\n"
     assert len(plait("info", index, "--json").json["segments"]) == 1
+
+
+def test_what_is_new_replaced_and_unchanged_is_told(plait, index, tmp_path):
+    records = [("snow", "Sleet."), ("bees", TEXTS["bees"]), ("ice", "Ice floats.")]
+    path = jsonl(tmp_path / "more.jsonl", [{"id": id, "text": text} for id, text in records])
+    said = plait("add", index, path)
+    assert said.out == f"added 2 (1 new, 1 replaced), unchanged 1; {index} holds 4 documents\n"
+    jsonl(path, [{"id": "snow", "text": "Hail."}, {"id": "ice", "text": "Ice melts."}])
+    facts = plait("index", path, "--out", index, "--json").json
+    counts = {name: facts[name] for name in ("added", "new", "replaced", "unchanged", "documents")}
+    assert counts == {"added": 2, "new": 0, "replaced": 2, "unchanged": 0, "documents": 4}
+    jsonl(path, [{"id": "fog", "text": "Fog."}])
+    assert plait("add", index, path).out == f"added 1; {index} holds 5 documents\n"
+
+
+def test_a_second_folder_with_files_of_the_same_names_replaces_and_says_so(plait, tmp_path):
+    for name, text in (("one", "first apple"), ("two", "second pear")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text(text)
+    (tmp_path / "two" / "other.txt").write_text("plum")
+    plait("index", tmp_path / "one", "--out", tmp_path / "i", *LEXICAL)
+    said = plait("add", tmp_path / "i", tmp_path / "two")
+    assert said.out == f"added 2 (1 new, 1 replaced); {tmp_path / 'i'} holds 2 documents\n"
+    assert plait("search", tmp_path / "i", "apple").out == "nothing found\n"
+
+
+def test_a_file_that_is_cut_no_more_or_now_leaves_nothing_of_before(plait, tmp_path):
+    """What an earlier command made of the same file goes, whichever way it was cut."""
+    folder, out = tmp_path / "docs", tmp_path / "i"
+    folder.mkdir()
+    (folder / "a.txt").write_text(" ".join(WORDS[:500]))
+    (folder / "b.txt").write_text("stays as it is")
+    command = ("index", folder, "--out", out, *LEXICAL, "--json")
+    facts = plait(*command).json
+    assert (facts["added"], ids(out)) == (4, ["a.txt#0", "a.txt#1", "a.txt#2", "b.txt#0"])
+    (folder / "a.txt").write_text("whole now")
+    facts = plait(*command, "--passages", "never").json
+    assert (facts["added"], facts["removed"], facts["documents"]) == (2, 4, 2)
+    assert ids(out) == ["a.txt", "b.txt"]
+    assert plait("search", out, "word3").out == "nothing found\n"
+    facts = plait("add", out, folder / "a.txt", "--json").json
+    assert (facts["added"], facts["removed"], ids(out)) == (1, 1, ["a.txt#0", "b.txt"])
 
 
 def test_only_what_changed_is_encoded(plait, index, tmp_path):

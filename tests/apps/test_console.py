@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
 from plait.apps import console
 from plait.encoders.counting import count, counting
@@ -65,6 +66,21 @@ def test_a_terminal_gets_a_bar_after_two_seconds(clock, monkeypatch):
     meter.close()
     assert "indexing" in shown.getvalue()
     assert "40 documents, 10/s, 2 tokens/s" in shown.getvalue()
+
+
+def test_a_number_that_json_does_not_know_is_null(capsys):
+    """As in the answers of the server; everything else is as it was."""
+    value = {"a": float("nan"), "b": [float("inf"), 1.5, (2, -float("inf"))], "c": {"d": np.float64("nan")}, "e": "é"}
+    console.print_json(value)
+    assert capsys.readouterr().out == '{"a": null, "b": [null, 1.5, [2, null]], "c": {"d": null}, "e": "é"}\n'
+
+
+def test_a_budget_beyond_all_numbers_is_null(plait, tmp_path):
+    (tmp_path / "c.jsonl").write_text("".join(f'{{"id": "{id}", "text": "apple"}}\n' for id in "abc"))
+    budget = f"memory={10**400}GB,time=1h"
+    said = plait("plan", tmp_path / "c.jsonl", "--strands", "lexical", "--budget", budget, "--json")
+    assert said.json["budgets"] == {"memory": None, "time": 3600}
+    assert "Infinity" not in said.out
 
 
 def test_control_characters_are_made_visible():

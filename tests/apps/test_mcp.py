@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 import sys
 import time
 from contextlib import closing
@@ -259,6 +261,28 @@ def test_new_commits_are_found(index, server, monkeypatch):
         retriever.add([Document(id="new", text="A xylophone.")])
     (after,), _, _ = asked(server, ("search", {"query": "xylophone"}))
     assert [told(each)["results"] == [] for each in (before, after)] == [True, False]
+
+
+def test_a_commit_that_moved_the_level_of_parents_on_is_followed(tmp_path):
+    """The index was opened before it, and looks for commits again only later."""
+    with Retriever.create(tmp_path / "i", strands="lexical,dense", pipeline="parents") as writing:
+        writing.add([Document(id="bees#0", text="honey", parent="bees")])
+        writing.keep_parents()
+        with closing(Retriever.open(tmp_path / "i")) as reading:
+            writing.add([Document(id="ships#0", text="honey and wine", parent="ships")])
+            writing.commit()
+            (result,), _, _ = asked(mcp_server.make_server(reading), ("search", {"query": "honey"}))
+    assert sorted(hit["id"] for hit in told(result)["results"]) == ["bees#0", "ships#0"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="streams are closed as POSIX shells do")
+def test_a_closed_input_is_told(index):
+    words = ["sh", "-c", 'exec "$@" <&-', "sh", *MAIN, "mcp", str(index)]
+    said = subprocess.run(words, capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr == (
+        "error: standard input is closed, through which MCP clients speak; start it from a client, or use --http PORT\n"
+    )
 
 
 def test_over_http_the_answers_are_the_same(index, process):

@@ -84,6 +84,20 @@ def test_the_truth_is_found_again(kind):
     assert sum(count for _, _, count in found.bins) == found.hits == 20_000
 
 
+@pytest.mark.parametrize("folds", [1, 0, -1])
+def test_folds(folds, hybrid):
+    with pytest.raises(EvalError, match=f"a cross-validation has at least 2 folds, not {folds}"):
+        crossed(drawn(200), "platt", folds=folds)
+    queries, qrels = {**QUERIES, "q": "apple"}, {**QRELS, "q": {"a": 1}}
+    with pytest.raises(EvalError, match=f"a cross-validation has at least 2 folds, not {folds}"):
+        calibrate(hybrid, queries, qrels, folds=folds)
+
+
+def test_pairs_of_one_query_cannot_be_parted():
+    with pytest.raises(EvalError, match="a cross-validation leaves out queries: it needs at least 2 of them, not 1"):
+        crossed(drawn(20), "platt")
+
+
 def test_a_sigmoid_that_would_fall_is_level():
     _, level = platt(np.array([0.0, 0.1, 0.9, 1.0]), np.array([1.0, 1.0, 0.0, 0.0]))
     assert np.ptp(level) == 0

@@ -45,6 +45,12 @@ def test_what_can_be_learnt_is_learnt(kind, tmp_path):
     assert read_ranker(path)(rows).tolist() == found.ranker(rows).tolist()
 
 
+@pytest.mark.parametrize("folds", [1, 0])
+def test_folds(folds):
+    with pytest.raises(EvalError, match=f"a cross-validation has at least 2 folds, not {folds}"):
+        train(made(10), folds=folds)
+
+
 def test_trees_are_those_of_lightgbm(monkeypatch):
     import lightgbm
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from plait.eval import EvalError, judge, score_run, tune
@@ -126,6 +128,12 @@ def test_folds():
         tune(made(6, 0), folds=1)
 
 
+def test_folds_of_a_trial(hybrid):
+    judged = judge(hybrid, QUERIES, QRELS, least=1)
+    with pytest.raises(EvalError, match="at least 2 folds, not 1"):
+        try_out(hybrid, judged, tune(judged), folds=1)
+
+
 def test_a_trial_without_steps_is_the_cross_validation_itself(fruit, tmp_path):
     queries = {f"{query}-{part}": text for part in range(3) for query, text in QUERIES.items()}
     qrels = {query: QRELS[query.partition("-")[0]] for query in queries}
@@ -142,3 +150,19 @@ def test_a_trial_without_steps_is_the_cross_validation_itself(fruit, tmp_path):
         retriever.settle(pipeline="feedback")
         retriever.commit()
         assert try_out(retriever, judged, found).pipeline == ("none" if found.strand else "feedback")
+
+
+def test_a_trial_tells_the_steps_of_searches_with_the_tuned_weights(fruit, tmp_path):
+    """The index has one strand alone, and so no step; the weights that were found fuse two."""
+    hosts = {"step": "host", "field": "url", "hosts": {"a.example": 1.0, "b.example": 0.5}}
+    given = {"strands": "lexical,dense", "weights": {"lexical": 1, "dense": 0}, "pipeline": ["feedback", hosts]}
+    with Retriever.create(tmp_path / "i", **given) as retriever:
+        retriever.add(fruit.documents())
+        retriever.commit()
+        judged = judge(retriever, QUERIES, QRELS, least=1)
+        fused = replace(tune(judged), weights={"lexical": 0.5, "dense": 0.5})
+        trial = try_out(retriever, judged, fused)
+        assert retriever.info()["pipeline"] == "none"
+        assert trial.pipeline == "feedback,host:field=url:hosts={'a.example': 1.0, 'b.example': 0.5}"
+        alone = replace(fused, weights={"lexical": 1.0, "dense": 0.0})
+        assert try_out(retriever, judged, alone).pipeline == "none"

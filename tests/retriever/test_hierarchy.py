@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from dataclasses import replace
 
@@ -160,6 +161,29 @@ def test_searches_are_answered_while_the_level_follows_a_commit(tmp_path, small_
         made.commit()
         assert found[0] == found[1] != made.search("sea ships", 3, pipeline="parents")
         assert len(found[0]) == 3
+
+
+def test_no_refresh_lands_between_a_commit_and_its_level(small, monkeypatch):
+    """Another thread that looks for commits, as a server does, waits until the level is there as well."""
+    commit, found = Writer.commit, []
+
+    def look():
+        small.refresh()
+        found.append([hit.id for hit in small.search("winter", 1, pipeline=STEP)])
+
+    looking = threading.Thread(target=look)
+
+    def watched(self):
+        commit(self)
+        if self.folder.name != parents.NAME and not found:
+            looking.start()
+            looking.join(0.2)
+
+    monkeypatch.setattr(Writer, "commit", watched)
+    small.add([passage("p2", 0, "winter")])
+    small.commit()
+    looking.join()
+    assert found == [["p2#0"]]
 
 
 def test_parents_are_ranked_as_by_hand(shared):

@@ -159,6 +159,37 @@ def test_a_broken_table_is_named_by_line(tmp_path, name, text, kept, message):
     assert expected in said[0]
 
 
+OPEN = "the quote that opens here takes in the text up to line {last}, which is lost with it: close it, and write "
+OPEN += "quotes inside it twice"
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept", "line", "problem", "last"),
+    [
+        (['2,"never closed', "3,z", "4,w"], ["1"], 3, "unexpected end of data", 5),
+        (['2,"two ""lines""', 'here","never closed', "3,z"], ["1"], 4, "unexpected end of data", 5),
+        (['2,5" nail,"never closed, ""', "", "3,z"], ["1"], 3, "unexpected end of data", 5),
+        (['2,"never closed', "3,z", '4,"proper"', "5,w"], ["1", "5"], 3, "',' expected after '\"'", 5),
+        (['2,"fine', 'here"', '3,"never closed', '4,"proper",x', "5,w"], ["1", "2", "5"], 5, "',' expected after", 6),
+        (['"2,never closed', "3,z"], ["1"], 3, "unexpected end of data", 4),
+    ],
+)
+def test_a_quote_that_is_never_closed_is_named_where_it_opens(tmp_path, rows, kept, line, problem, last):
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["id,text", "1,x", *rows]) + "\n")
+    message = refusal(path)
+    assert message.startswith(f"{path}, line {line}: broken row: {problem}")
+    assert message.endswith(OPEN.format(last=last))
+    ids, said = bad(path)
+    assert (ids, said) == (kept, [message])
+
+
+def test_lines_are_counted_though_one_before_was_rejected(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'id,text\n1,"two\n\xff\nlines","open\n2,z\n')
+    assert bad(path)[1][1].startswith(f"{path}, line 4: broken row: unexpected end of data; the quote that opens here")
+
+
 def test_line_numbers_stay_right_after_a_rejected_line(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"id,text\n1,x\n2,\xff\n3,\n4,y\n")
@@ -218,6 +249,14 @@ def test_text_files_are_cut_and_records_are_not(tmp_path):
     assert [p.id for p in read(tmp_path / "r.jsonl")] == ["r"]
     assert [p.id for p in read(tmp_path / "r.jsonl", passages="always")] == ["r#0", "r#1", "r#2"]
     assert len(read(tmp_path / "r.jsonl", passages="always", words=100, overlap=0)) == 5
+
+
+def test_a_record_and_a_file_of_one_name_are_duplicates_though_one_is_cut(tmp_path):
+    """Its passages are those of a parent of that name: who deletes the one deletes the other."""
+    folder(tmp_path, {"a.txt": "of the file", "r.jsonl": json.dumps({"id": "a.txt", "text": "of the record"})})
+    record, file = tmp_path / "r.jsonl", tmp_path / "a.txt"
+    assert "duplicate document id 'a.txt', first seen in" in refusal([record, file])
+    assert refusal([file, record]).startswith(f"{record}, line 1: duplicate document id 'a.txt', first seen in {file};")
 
 
 def test_a_beir_folder_is_its_corpus(tmp_path):

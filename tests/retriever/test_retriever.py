@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plait.encoders.contract import Identity
 from plait.index import LockedError, Snapshot, StoreError, database
-from plait.retriever import Document, IngestError, MismatchError, PlaitError, QueryError, Retriever
+from plait.retriever import Added, Document, IngestError, MismatchError, PlaitError, QueryError, Retriever
 
 WORDS = ["bee", "honey", "winter", "snow", "garden", "flower", "rain", "summer", "tree", "leaf", "river", "stone"]
 
@@ -209,6 +209,37 @@ def test_passages_of_a_parent_are_replaced_as_a_whole(tmp_path):
         r.delete("f")
         r.commit()
         assert len(r) == 0
+
+
+def test_a_document_that_is_cut_no_more_or_now_is_replaced_as_a_whole(tmp_path):
+    """Also where both await the commit; what comes in the same call is never taken for stale."""
+    cut = [Document(id=f"f#{i}", text=f"bee part {i}", parent="f", start=10 * i) for i in range(3)]
+    whole, nested = Document("f", "all of it"), Document("f#0#0", "of a file called f#0", parent="f#0")
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add(cut)
+        r.add([nested], replace_parents=True)
+        r.commit()
+        assert sorted(r._snapshot.all_ids()) == ["f#0", "f#0#0", "f#1", "f#2"], "a passage is no whole document"
+        r.delete("f#0#0")
+        assert r.add([whole], replace_parents=True) == Added(added=1, removed=3)
+        assert r.add(cut, replace_parents=True) == Added(added=3, removed=1)
+        r.commit()
+        assert r.add([whole]).removed == 0, "unless told"
+        r.commit()
+        assert sorted(r._snapshot.all_ids()) == ["f", "f#0", "f#1", "f#2"]
+        assert r.add([whole, Document("g", "another")], replace_parents=True) == Added(1, 1, 3)
+        r.commit()
+        assert sorted(r._snapshot.all_ids()) == ["f", "g"]
+        assert r.add([whole, *cut], replace_parents=True).removed == 0
+        assert r.add([*cut, whole], replace_parents=True).removed == 0
+
+
+def test_replaced_documents_are_counted(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        assert r.add([Document("a", "one"), Document("b", "two")]) == Added(added=2)
+        assert r.add([Document("a", "ONE"), Document("b", "two"), Document("c", "three")]) == Added(2, 1, replaced=1)
+        r.commit()
+        assert r.add([Document("a", "1"), Document("b", "2"), Document("d", "4")]) == Added(added=3, replaced=2)
 
 
 def test_encoders_that_differ_are_refused_by_name(tmp_path, small_encoders):

@@ -168,3 +168,20 @@ def test_a_strand_that_the_index_lacks_is_named(tmp_path):
     message = "made without the strand 'dense'; it has: lexical"
     with Retriever.create(tmp_path / "i", strands="lexical") as r, pytest.raises(QueryError, match=message):
         r.search("bee", pipeline="mmr:strands=dense")
+
+
+def test_the_steps_of_an_index_as_a_search_takes_them(tmp_path, small_encoders):
+    """Not their name: it is text, and options may be maps."""
+    kept = ["feedback", {"step": "host", "field": "url", "hosts": {"a.example": 1.0, "b.example": 0.5}}]
+    with Retriever.create(tmp_path / "i", pipeline=kept, **small_encoders) as retriever:
+        retriever.add([Document("1", "one", metadata={"url": "http://a.example/"}), Document("2", "two")])
+        retriever.commit()
+        assert retriever.steps() == retriever.steps("lexical,dense") == kept
+        assert retriever.steps("dense") == retriever.steps(weights={"dense": 1}) == "none"
+        mine = retriever.search("one", pipeline=retriever.steps())
+        assert (mine.pipeline, mine) == (retriever.info()["pipeline"], retriever.search("one"))
+        with pytest.raises(QueryError, match="this index was made without the strand 'lucene'"):
+            retriever.steps("lucene")
+        retriever.settle(pipeline=None)
+        retriever.commit()
+        assert retriever.steps() == "feedback"

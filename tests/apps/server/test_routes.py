@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 
 import pytest
+from plait.apps.searching import WAITS
 from plait.apps.server import schemas
 from plait.apps.server.answers import answer_json, to_bytes
 from plait.apps.server.checking import check
 from plait.apps.server.metrics import Metrics
 from plait.apps.server.openapi import document
 from plait.apps.server.routes import ROWS
-from plait.retriever import STEPS, Answer, Hit, QueryError, Retriever
+from plait.retriever import STEPS, Answer, Document, Hit, QueryError, Retriever, parents
 from plait.retriever.specs import options_of
 
 from .conftest import DOCUMENTS, SHOWN, error
@@ -92,7 +94,7 @@ def test_documents_come_and_go(client, folder):
     ask = client()
     fresh = {"id": "salt", "text": "Salt of the sea.", "title": "Salt", "metadata": {"year": 2020}, "parent": None}
     added = ask("POST", "/api/documents", json={"documents": [fresh, DOCUMENTS[0]]}, headers=SHOWN).json()
-    assert added == {"added": 1, "unchanged": 1, "documents": 4, "commit": added["commit"]}
+    assert added == {"added": 1, "replaced": 0, "unchanged": 1, "documents": 4, "commit": added["commit"]}
     with Retriever.open(folder) as other:  # committed, and the writer's lock is free
         assert other.get("salt").title == "Salt"
         other.add([{"id": "iron", "text": "Iron rusts."}])
@@ -225,6 +227,88 @@ def test_no_step_opens_a_file_that_the_index_does_not_name(client, tmp_path, sma
     retriever.commit()
     own = {"query": "honey", "pipeline": f"mmr,rescore:model={tmp_path / 'ranker.json'}"}
     assert "does not open for clients" not in ask("POST", "/api/search", json=own).text
+
+
+def test_steps_of_the_index_that_no_text_can_hold_are_known(client, tmp_path, small_encoders):
+    """A stored step whose option is a map or a text with a comma is the index's own, and so is its model."""
+    model = str(tmp_path / "rankers,old" / "ranker.json")
+    hosts = {"step": "host", "field": "url", "hosts": {"a.example": 1.0, "b.example": 0.5}}
+    pipeline = [hosts, {"step": "rescore", "model": model}]
+    ask = client(Retriever.create(tmp_path / "all.index", pipeline=pipeline, **small_encoders))
+    _, message = error(ask("POST", "/api/search", json={"query": "x", "pipeline": "rescore:model=/etc/passwd"}), 422)
+    assert message.startswith("a step names the model '/etc/passwd', which this server does not open for clients")
+    own = {"query": "honey", "pipeline": [{"step": "rescore", "model": model}]}
+    assert "does not open for clients" not in ask("POST", "/api/search", json=own).text
+
+
+def passages(family, text):
+    return [Document(id=f"{family}#0", text=text, parent=family)]
+
+
+@pytest.fixture
+def hierarchical(tmp_path):
+    """An index with a level of parents that another process writes; its searches take the step `parents`."""
+    with Retriever.create(tmp_path / "p.index", strands="lexical", weights={"lexical": 1}) as retriever:
+        retriever.add(passages("bees", "honey"))
+        retriever.keep_parents()
+        yield retriever
+
+
+HIERARCHY = {"query": "honey", "pipeline": "parents"}
+
+
+def found(response):
+    assert response.status_code == 200, response.text
+    return sorted(hit["id"] for hit in response.json()["hits"])
+
+
+def test_a_commit_between_two_looks_is_followed_where_the_level_has_moved_on(client, hierarchical):
+    ask = client(Retriever.open(hierarchical.folder))
+    hierarchical.add(passages("ships", "honey and wine"))
+    hierarchical.commit()
+    assert found(ask("POST", "/api/search", json=HIERARCHY)) == ["bees#0", "ships#0"]
+
+
+def test_a_look_between_a_commit_and_its_level_is_waited_for(client, hierarchical, monkeypatch):
+    """The other process is stopped in the midst of its commit, and goes on when the search waits for it."""
+    ask, follow = client(Retriever.open(hierarchical.folder)), parents.follow
+    committed, waited_for = threading.Event(), threading.Event()
+
+    def held(snapshot):
+        committed.set()
+        assert waited_for.wait(60)
+        follow(snapshot)
+
+    def wait(_seconds):
+        waited_for.set()
+        writing.join()
+
+    monkeypatch.setattr(parents, "follow", held)
+    monkeypatch.setattr("plait.apps.searching.time.sleep", wait)
+    hierarchical.add(passages("ships", "honey and wine"))
+    writing = threading.Thread(target=hierarchical.commit)
+    writing.start()
+    assert committed.wait(60)
+    ask.engine.refresh(anyway=True)
+    assert found(ask("POST", "/api/search", json=HIERARCHY)) == ["bees#0", "ships#0"]
+
+
+def test_a_level_that_stays_behind_is_told_and_waited_for_once(client, hierarchical, monkeypatch):
+    slept = []
+    monkeypatch.setattr("plait.apps.searching.time.sleep", slept.append)
+    ask = client(Retriever.open(hierarchical.folder))
+    with monkeypatch.context() as patched:
+        patched.setattr(parents, "follow", lambda _snapshot: None)
+        hierarchical.add(passages("ships", "honey and wine"))
+        hierarchical.commit()
+    ask.engine.refresh()
+    for _ in range(3):
+        _, message = error(ask("POST", "/api/search", json=HIERARCHY), 422)
+        assert message.startswith("the level of parents is not of the passages that are searched")
+    assert slept == list(WAITS)
+    assert found(ask("POST", "/api/search", json={"query": "honey"})) == ["bees#0", "ships#0"]
+    hierarchical.keep_parents()
+    assert found(ask("POST", "/api/search", json=HIERARCHY)) == ["bees#0", "ships#0"]
 
 
 def test_the_options_of_steps_that_could_name_a_file_are_known():
