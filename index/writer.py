@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
@@ -146,21 +146,13 @@ class Writer:
 
     def passages(self, parents: Iterable[str]) -> list[str]:
         """Returns the ids of the passages of parents, those that await the commit included."""
-        wanted = list(parents)
-        with database.explained(self.folder):
-            stored = database.passages_of(self._connection, wanted)
-        named, waiting = set(wanted), self._waiting
-        kept = [id for id in stored if id not in waiting]
-        return [*kept, *(id for id, document in waiting.items() if document.parent in named)]
+        named = set(parents)
+        return self._found(named, database.passages_of, lambda document: document.parent in named)
 
     def wholes(self, ids: Iterable[str]) -> list[str]:
         """Returns those of the ids that are documents and no passages, those that await the commit included."""
-        wanted = list(ids)
-        with database.explained(self.folder):
-            stored = database.wholes_of(self._connection, wanted)
-        named, waiting = set(wanted), self._waiting
-        kept = [id for id in stored if id not in waiting]
-        return [*kept, *(id for id, document in waiting.items() if id in named and document.parent is None)]
+        named = set(ids)
+        return self._found(named, database.wholes_of, lambda document: document.id in named and document.parent is None)
 
     def put_setting(self, key: str, value: Any) -> None:
         """Changes a setting with the next commit.
@@ -325,6 +317,15 @@ class Writer:
             return
         self.layout = replace(self.layout, learned_scale=step_for(learned.data))
         database.put_setting(self._connection, "layout", asdict(self.layout))
+
+    def _found(
+        self, named: set[str], stored: Callable[[sqlite3.Connection, set[str]], list[str]],
+        waiting: Callable[[StoredDocument], bool],
+    ) -> list[str]:  # fmt: skip
+        """Returns the ids that the database finds, without those that await the commit, and which of these match."""
+        with database.explained(self.folder):
+            kept = [id for id in stored(self._connection, named) if id not in self._waiting]
+        return [*kept, *(id for id, document in self._waiting.items() if waiting(document))]
 
     def _buffers(self, ids: Collection[str]) -> bool:
         """Returns whether the buffer holds one of these ids, or a passage of one."""
