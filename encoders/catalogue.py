@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .contract import EncoderError
+from .folders import STATIC_NAMES, plain_name
 
 DATA = Path(__file__).with_name("catalogue.json")
 LEARNED, DENSE, RERANK, BOTH = "learned", "dense", "rerank", "both"
@@ -178,11 +179,13 @@ def entries() -> tuple[Entry, ...]:
 def find(name: str) -> Entry:
     """Returns the entry of a name, whatever its case; the part after the slash will do where it is the only such.
 
+    The names of embedded models that stand for one with its static queries, and "embedded/" before one, are known.
+
     Raises:
         EncoderError: there is none; the message has the nearest names.
     """
-    wanted = name.strip().casefold()
-    if (found := _by_name().get(wanted)) is not None:
+    wanted = plain_name(name.strip().casefold())
+    if (found := _by_name().get(STATIC_NAMES.get(wanted, wanted))) is not None:
         return found
     short = [each for full, each in _by_name().items() if full.rpartition("/")[2] == wanted]
     if len(short) == 1:

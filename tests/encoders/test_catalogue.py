@@ -131,6 +131,11 @@ def test_what_was_trained_on_is_not_called_zero_shot():
     assert round(entry.unseen.value, 4) == 0.394
 
 
+@pytest.mark.parametrize("name", ["plait-mini-static", "embedded/plait-mini", "Embedded/Plait-mini-static"])
+def test_every_name_of_the_embedded_model_is_known(name):
+    assert find(name) is find("plait-mini")
+
+
 def test_a_mean_alone_is_zero_shot_where_nothing_of_it_was_trained_on():
     assert find("naver/splade-v3").unseen == Mean(0.517, 13)
     assert find("static-retrieval-mrl-en-v1").mean == Mean(0.3561, 15)
