@@ -142,7 +142,9 @@ def _check(request: Request) -> None:
         raise QueryError(f"{request.save_runs} is a file; --save-runs takes the folder to write into")
     if request.distractors is not None:
         check_paths(request.distractors)
-        read_documents(request.distractors)
+        if not Path(request.distractors).is_file():
+            raise QueryError(f"{request.distractors} is no file; --distractors takes one file of documents")
+        read_documents(request.distractors)  # refuses a kind of file that nothing reads; no document is asked for yet
 
 
 def _check_systems(
@@ -151,8 +153,9 @@ def _check_systems(
     files: Sequence[Mapping[str, Path]],
     named: Sequence[measuring.Plan],
 ) -> None:
-    """Raises an error for systems, a baseline or sizes that a collection cannot have, before any is indexed."""
+    """Raises an error for runs, systems, a baseline or sizes that a collection cannot have, before any is indexed."""
     for dataset, paths in zip(datasets, files, strict=True):
+        check_runs({name: measuring.read_run(path) for name, path in paths.items()}, dataset)
         wanted = _wanted(request, dataset, named, several=len(datasets) > 1)
         plans = _plans(request, named, corpora.strands_of(wanted)) if request.searches else []
         names = [*(plan.name for plan in plans), *paths]
@@ -189,7 +192,6 @@ def _collections(
     """Yields one collection after the other, its index open until the next is asked for."""
     for dataset, paths in zip(datasets, files, strict=True):
         runs = {name: measuring.read_run(path) for name, path in paths.items()}
-        check_runs(runs, dataset)
         about = {name: {"name": path.name, "sha256": sha256(path)} for name, path in paths.items()}
         if not request.searches:
             yield measuring.Collection(dataset, runs=runs, files=about)

@@ -148,11 +148,13 @@ class Patience:
         """
         waits = iter(WAITS)
         while True:
+            version = self._retriever.version
             try:
                 return search()
             except LevelError:
-                if self._behind == self._retriever.version or (seconds := next(waits, None)) is None:
-                    self._behind = self._retriever.version
+                seconds = next(waits, None)
+                if seconds is None or (seconds and version == self._behind):
+                    self._behind = version
                     raise
             time.sleep(seconds)
             self._refresh()

@@ -44,7 +44,7 @@ class Deleted:
         if "term_counts" in self.__dict__:  # asked for before, so likely again
             more.term_counts = self.term_counts + self.segment.literal_counts(rows)
         if "vector_total" in self.__dict__:
-            more.vector_total = self.vector_total + self.segment.vector_total(rows)
+            more.vector_total = self.vector_total + self.segment.total_of(rows)
         return more
 
     def frequencies(self, terms: NDArray[np.uint32]) -> NDArray[np.int64]:
@@ -66,4 +66,4 @@ class Deleted:
     @cached_property
     def vector_total(self) -> NDArray[np.int64]:
         """The sum of the deleted documents' dense vectors, int64 (dim,); see `dense.vector_total`."""
-        return self.segment.vector_total(self.rows)
+        return self.segment.total_of(self.rows)

@@ -264,13 +264,15 @@ class Segment:
             at = spans(self.forward.starts, rows[start : start + _ROWS])
             yield self.forward.terms[at][self.forward.literal[at] > 0]
 
-    def vector_total(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Returns the sum of all dense vectors, or of some rows, int64 (dim,); see `dense.vector_total`."""
-        if self.dense is None:
-            return np.zeros(0, np.int64)
-        if rows is None and (known := self.manifest.get("vector_total")) is not None:
-            return np.array(known.split(), np.int64)
-        return vector_total(self.dense.vectors, rows)
+    @cached_property
+    def vector_total(self) -> NDArray[np.int64]:
+        """The sum of all dense vectors, int64 (dim,); see `dense.vector_total`."""
+        known = self.manifest.get("vector_total")  # which segments of before do not tell
+        return self.total_of(None) if known is None else np.array(known.split(), np.int64)
+
+    def total_of(self, rows: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """Returns the sum of some rows' dense vectors, or of all, int64 (dim,)."""
+        return np.zeros(0, np.int64) if self.dense is None else vector_total(self.dense.vectors, rows)
 
     def facts(self) -> dict[str, Any]:
         """Returns what `plait info` tells of a segment."""

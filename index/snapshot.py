@@ -362,7 +362,7 @@ class Snapshot:
 
         total = np.zeros(self.layout.dim, np.int64)
         for deleted in self._deleted:
-            total += deleted.segment.vector_total() - deleted.vector_total
+            total += deleted.segment.vector_total - deleted.vector_total
         return (total / (UNIT * max(self.documents, 1))).astype(np.float32)
 
     def sparse_vectors(

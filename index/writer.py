@@ -131,7 +131,7 @@ class Writer:
                 raise StoreError(f"documents are deleted by their ids, which are texts, not {id!r}")
         with database.explained(self.folder), self._undone():
             self._begin()
-            if self._buffers(set(wanted)) or self._replaces(wanted):
+            if self._buffers(set(wanted), passages) or (passages and self._replaces(wanted)):
                 self._flush()
             named = [*wanted, *(database.passages_of(self._connection, wanted) if passages else ())]
             return database.bury(self._connection, set(database.positions_of(self._connection, named).values()))
@@ -322,14 +322,14 @@ class Writer:
         self, named: set[str], stored: Callable[[sqlite3.Connection, set[str]], list[str]],
         waiting: Callable[[StoredDocument], bool],
     ) -> list[str]:  # fmt: skip
-        """Returns the ids that the database finds, without those that await the commit, and which of these match."""
+        """Returns the ids of stored documents that nothing replaces, and of those that await the commit and match."""
         with database.explained(self.folder):
             kept = [id for id in stored(self._connection, named) if id not in self._waiting]
         return [*kept, *(id for id, document in self._waiting.items() if waiting(document))]
 
-    def _buffers(self, ids: Collection[str]) -> bool:
-        """Returns whether the buffer holds one of these ids, or a passage of one."""
-        return any(d.id in ids or d.parent in ids for d in self._documents)
+    def _buffers(self, ids: Collection[str], passages: bool) -> bool:
+        """Returns whether the buffer holds one of these ids, or with `passages` a passage of one."""
+        return any(d.id in ids or (passages and d.parent in ids) for d in self._documents)
 
     def _replaces(self, parents: Collection[str]) -> bool:
         """Returns whether the buffer holds new versions of stored passages of some parents."""

@@ -22,6 +22,7 @@ from .strands import Dense, Sparse, SparseQuery
 SOURCES = ("fused", "own", "both")
 # Lexical terms to a word of text: .66 to .75 in English collections, the rest are stop words.
 TERMS_A_WORD = 2 / 3
+FEW = 100  # documents; of so many the best are still much of the mean, which therefore counts half
 MOST_WORDS = 10_000  # that are counted of a text: a longer one would be trusted hardly more
 
 
@@ -44,7 +45,8 @@ def feedback(
         ranking: what was found so far.
         documents: how many of the best count as relevant.
         dense: how much their mean vector weighs beside the query's; 0 leaves the dense query as it is.
-        away: how much the mean vector of all documents of the index, whatever the filter, is taken from that.
+        away: how much the mean vector of all N documents of the index weighs against the query, whatever the filter;
+            it is multiplied by N / (N + 100), as the mean of few documents is not yet that of what is not relevant.
         learned: how much their terms weigh beside the query's in the learned strand (Rocchio on stored impacts).
         lexical: the same in the lexical strand, where terms are weighed as by RM3: their share of each document's
             words, times IDF.
@@ -61,6 +63,7 @@ def feedback(
     if min(documents, terms) < 1 or min(dense, away, learned, lexical, length) < 0:
         raise QueryError("feedback takes documents and terms of at least 1, and no negative weight or length")
     best = ranking.top(documents)
+    away *= ranking.search.snapshot.documents / (ranking.search.snapshot.documents + FEW)
     weights, told, queries = {"dense": dense, "learned": learned, "lexical": lexical}, {}, []
     for column, (strand, query) in enumerate(zip(ranking.search.strands, ranking.queries, strict=True)):
         rows = _rows(ranking, best, column, documents, source)
@@ -107,7 +110,7 @@ def _lengths(ranking: Ranking, rows: NDArray[np.intp]) -> NDArray[np.floating] |
 def _moved(
     ranking: Ranking, query: NDArray[np.float32], rows: NDArray[np.intp], weight: float, away: float
 ) -> NDArray[np.float32]:
-    """Returns the query, weighing 1, and the documents' mean, less that of the collection, over 1 + `weight`."""
+    """Returns (query + weight x mean of the documents - away x mean of all) / (1 + weight)."""
     moved = query + np.float32(weight) * ranking.dense_vectors(rows).mean(axis=0)
     if away:
         moved = moved - np.float32(away) * ranking.search.snapshot.mean_vector

@@ -204,7 +204,7 @@ def _broken_quote(taken: list[tuple[int, str]]) -> tuple[int, str]:
     if line == last:
         return line, "check its quotes"
     lost = f"the quote that opens here takes in the text up to line {last}, which is lost with it"
-    return line, f"{lost}: close it, and write quotes inside it twice"
+    return line, f"{lost}: it must close before a comma or the end of a line, and quotes inside it be written twice"
 
 
 def _columns(row: list[str], name: str, line: int) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -232,7 +233,7 @@ class Retriever:
             commit_every: commit after this many documents, so that an interrupted run loses little.
             replace_parents: what the index holds of the same documents in another form is removed: passages that a
                 parent has there but not among these documents, all passages of a document that comes whole now, and
-                the whole document of which passages come.
+                the whole document of which passages come. It goes last, when all documents of the call are known.
             on_progress: called with the number of documents done since the last call.
             on_bad: told of each document that is passed over because its metadata does not fit a declared field;
                 without it that is an error.
@@ -243,9 +244,7 @@ class Retriever:
             LockedError: another writer is at work.
         """
         writer, done, uncommitted = self._writing(), Added(), 0
-        parents: dict[str, set[str]] = {}
-        ids: set[str] = set()
-        removed = 0
+        ids, whole, owners = set[str](), set[str](), set[str]()
         size = self._encoders.at_once if commit_every is None else max(1, min(self._encoders.at_once, commit_every))
         for chunk in chunks(fitting(unique(map(as_document, documents), ids), writer.fields, on_bad), size):
             fresh, known = self._fresh(writer, chunk)
@@ -255,10 +254,8 @@ class Retriever:
                 vectors = self._encoders.encode_documents([d.full_text for d in fresh])
                 writer.add(fresh, vectors.sparse, vectors.dense, literal=vectors.literal)
             if replace_parents:
-                removed += self._remove_other_forms(writer, chunk, ids)
-                for document in chunk:
-                    if document.parent is not None:
-                        parents.setdefault(document.parent, set()).add(document.id)
+                whole.update(document.id for document in chunk if document.parent is None)
+                owners.update(document.parent for document in chunk if document.parent is not None)
             unchanged = done.unchanged + len(chunk) - len(fresh)
             done = Added(done.added + len(fresh), unchanged, replaced=done.replaced + known)
             uncommitted += len(fresh)
@@ -267,7 +264,7 @@ class Retriever:
                 uncommitted = 0
             if on_progress is not None:
                 on_progress(len(chunk))
-        return replace(done, removed=removed + self._remove_stale(writer, parents))
+        return replace(done, removed=self._remove_older_forms(writer, ids, whole, owners))
 
     def delete(self, ids: str | Iterable[str]) -> int:
         """Deletes documents by id, and all passages of a parent by the parent's id. Visible after `commit`.
@@ -306,7 +303,8 @@ class Retriever:
             StoreError: a full disk, for instance; the index is as it was after the last commit.
         """
         if self._writer is not None and self._writer.pending:
-            with self._refreshing:  # nobody sees the commit before the level of parents has followed it
+            # Nobody sees the commit before the level of parents has followed it; without one, nobody need wait.
+            with self._refreshing if parents.is_kept(self._snapshot) else nullcontext():
                 self._writer.commit()
                 self._move_on(self._writer, most=TIDIED)
 
@@ -440,7 +438,7 @@ class Retriever:
             QueryError: a name is unknown, or a weight out of range.
         """
         names = self.strands if strands is None else parse_strands(strands, self.strands)
-        return chosen_for(self._snapshot.settings, names, fusion, weights, None).steps
+        return deepcopy(chosen_for(self._snapshot.settings, names, fusion, weights, None).steps)
 
     @property
     def fields(self) -> dict[str, str]:
@@ -666,16 +664,11 @@ class Retriever:
         fresh = [d for d in chunk if known.get(d.id) != digest(d)]
         return fresh, sum(d.id in known for d in fresh)
 
-    def _remove_other_forms(self, writer: Writer, chunk: list[Document], ids: set[str]) -> int:
-        """Deletes the passages of what comes whole and the whole documents of which passages come, except `ids`."""
-        whole, cut = [d.id for d in chunk if d.parent is None], {d.parent for d in chunk if d.parent is not None}
-        held = [*(writer.passages(whole) if whole else ()), *(writer.wholes(cut) if cut else ())]
+    def _remove_older_forms(self, writer: Writer, ids: set[str], whole: set[str], owners: set[str]) -> int:
+        """Deletes passages of what came whole or in passages, and whole documents of which passages came; not `ids`."""
+        held = [*writer.passages(whole | owners), *writer.wholes(owners)]
         stale = [id for id in held if id not in ids]
         return writer.delete(stale, passages=False) if stale else 0
-
-    def _remove_stale(self, writer: Writer, parents: Mapping[str, set[str]]) -> int:
-        stale = [id for parent, ids in parents.items() for id in writer.passages([parent]) if id not in ids]
-        return writer.delete(stale) if stale else 0
 
     def _compile_aside(self) -> None:
         """Starts compiling the search kernels while encoding keeps the processor's other cores busy anyway."""

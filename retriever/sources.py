@@ -13,6 +13,7 @@ from .readers import READERS, Format, known_suffixes
 from .streams import OPENERS, STANDARD_INPUT, Reject, Stream, kind_of, open_stream
 
 Paths = str | Path | Iterable[str | Path]
+INDEX = "plait.db"  # makes a folder an index, whose files nobody means to be read
 SHOWN = 8  # files, or kinds of them, that are named where they are not read
 _MISSING = "there is no such file or folder; check the path"
 
@@ -92,17 +93,20 @@ def total_bytes(paths: Paths) -> int | None:
 
 def passed_over(paths: Paths) -> Iterator[str]:
     """Yields for each folder what it holds that `read_documents` does not read, where there is such."""
-    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+    named = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    read = {source.file.absolute() for source in find_sources(named, lambda _error: None) if source.file is not None}
+    for path in named:
         folder = Path(path)
         if str(path) != STANDARD_INPUT and folder.is_dir() and _corpus(folder) is None:
             with suppress(IngestError):  # `read_documents` tells of it
-                if told := _passed_over(folder):
+                if told := _passed_over(folder, read):
                     yield f"{folder}: not read: {'; '.join(told)}"
 
 
-def _passed_over(folder: Path) -> list[str]:
-    read = {source.file for source in _folder(folder)}
-    left = [file for file in _files(folder) if file not in read]
+def _passed_over(folder: Path, read: set[Path]) -> list[str]:
+    files = list(_files(folder))
+    indexes = {file.parent for file in files if file.name == INDEX}
+    left = [file for file in files if file.absolute() not in read and indexes.isdisjoint(file.parents)]
     records = [file.relative_to(folder).as_posix() for file in left if kind_of(file) in READERS]
     others = [kind_of(file) or "no suffix" for file in left if kind_of(file) not in READERS]
     told = []

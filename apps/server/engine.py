@@ -15,6 +15,7 @@ from ...retriever import PlaitError, QueryError, Retriever, specs
 from ...retriever.choice import Steps
 from ...retriever.pipeline import NONE, pipeline
 from ..searching import Patience
+from ..stored import stored
 from .answers import answer_json, document_json, to_bytes
 from .errors import ApiError, told
 from .journal import Journal
@@ -141,7 +142,7 @@ class Engine:
             return
         steps = pipeline(given)
         models = _models(given)
-        if strange := models and models - _models(self.retriever.steps()):
+        if strange := models and models - _models(stored(self.retriever.folder)["pipeline"] or NONE):
             raise QueryError(
                 f"a step names the model {min(strange)!r}, which this server does not open for clients; "
                 "`plait tune` and `plait index --pipeline` keep a step with a model in the index"

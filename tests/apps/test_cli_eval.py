@@ -165,6 +165,8 @@ def test_three_strands_and_their_fusion(plait, data):
         (("--sizes", "3,5"), "the index holds 4 documents, fewer than 5; add distractors"),
         (("--distractors", "no.jsonl"), "no.jsonl: there is no such file or folder; check the path"),
         (("--distractors", "no.jsonl", "--skip-bad"), "no.jsonl: there is no such file or folder; check the path"),
+        (("--distractors", "."), ". is no file; --distractors takes one file of documents"),
+        (("--distractors", "-"), "- is no file; --distractors takes one file of documents"),
         (("--save-runs", "/dev/null/runs"), "/dev/null/runs: Not a directory"),
         (("--save-runs", __file__), "test_cli_eval.py is a file; --save-runs takes the folder to write into"),
         (("--strands", "lexical", "--dense", "x"), "--dense is for the dense strand, which --strands lexical leaves"),
@@ -192,6 +194,12 @@ def test_a_second_collection_is_looked_at_before_the_first_is_indexed(plait, dat
     said = plait("eval", data, other, "--index", tmp_path / "i", "--baseline", "dense", code=1)
     assert said.err == "error: no system 'dense' to compare with; there are: lexical\n"
     assert not (tmp_path / "i" / "tiny.index").exists()
+    for name, query in (("tiny", "q1"), ("other", "z")):
+        (tmp_path / f"{name}.run").write_text(f"{query} Q0 d1 1 1.0 x\n")
+    run = tmp_path / "{collection}.run"
+    said = plait("eval", data, other, "--index", tmp_path / "k", "--run", run, code=1)
+    assert "holds no query that other test has judged; its queries are 'z'" in said.err
+    assert not (tmp_path / "k").exists()
     (other / "corpus.jsonl").write_text('{"_id": "d1", "text": "apple banana"}\n')
     said = plait("eval", data, other, "--index", tmp_path / "j", "--sizes", "3", code=1)
     assert said.err == "error: the index holds 1 documents, fewer than 3; add distractors\n"

@@ -105,6 +105,11 @@ def test_what_a_folder_holds_beside_what_is_read_is_told(plait, tmp_path):
         "themselves); 4 of other kinds (.docx, .pdf, no suffix)\n"
     )
     assert ids(out) == ["note.txt#0"]
+    said = plait("add", out, folder, folder / "table.csv")
+    assert "not read: deep/more.jsonl (beside texts" in said.err, "what is named itself is read"
+    plait("index", folder / "note.txt", "--out", folder / "an.index", *LEXICAL)
+    said = plait("add", out, folder)
+    assert "4 of other kinds (.docx, .pdf, no suffix)" in said.err, "an index in the folder is nothing to be read"
     beir = tmp_path / "beir"
     jsonl(beir / "corpus.jsonl", [{"_id": "b", "text": "beir"}])
     (beir / "readme.txt").write_text("not a document")

@@ -230,7 +230,7 @@ def folder(tmp_path):
     return tmp_path / "my.index"
 
 
-def test_the_mean_vector_is_the_same_however_the_documents_came(folder, tmp_path):
+def test_the_mean_vector_is_the_same_however_the_documents_came(folder, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     dense = rng.normal(size=(40, DIM)).astype(np.float32)
 
@@ -260,6 +260,10 @@ def test_the_mean_vector_is_the_same_however_the_documents_came(folder, tmp_path
         for segment in snapshot.segments:
             del segment.manifest["vector_total"]  # as of before manifests told it: the vectors are read
         assert snapshot.mean_vector.tolist() == whole
+        with monkeypatch.context() as patched:
+            patched.setattr("plait.index.segment.vector_total", None)  # nor are they read for the next snapshot
+            with closing(Snapshot(folder, older=snapshot)) as later:
+                assert later.mean_vector.tolist() == whole
 
 
 def test_the_mean_vector_of_nothing_and_of_vectors_beyond_measure(folder, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from plait.retriever import Document, QueryError, Retriever
-from plait.retriever.feedback import MOST_WORDS
+from plait.retriever.feedback import FEW, MOST_WORDS
 from plait.retriever.pipeline import pipeline
 
 from tests.conftest import LengthSparse, LetterDense
@@ -36,11 +36,11 @@ def test_the_dense_query_moves_to_the_mean_of_the_best_documents_and_away_from_t
     encoder = LetterDense()
     mean = encoder.encode_documents([TEXTS[id] for id in best]).mean(axis=0)
     everything = encoder.encode_documents(list(TEXTS.values())).mean(axis=0)
-    moved = encoder.encode_queries(["bee honey"])[0] + 0.5 * mean - (0.5 if away is None else away) * everything
-    expected = moved / 1.5
+    shrunk = (0.5 if away is None else away) * len(TEXTS) / (len(TEXTS) + FEW)
+    expected = (encoder.encode_queries(["bee honey"])[0] + 0.5 * mean - shrunk * everything) / 1.5
     assert found["dense"] == pytest.approx(expected, abs=1e-6)
     weights = {"lexical": 0, "learned": 0, "dense": 0.5}
-    assert ranking.notes["feedback"] == {"documents": best, "weights": weights, "away": 0.5 if away is None else away}
+    assert ranking.notes["feedback"] == {"documents": best, "weights": weights, "away": shrunk}
     scores = ranking.candidates.scores[:, 2]
     documents = encoder.encode_documents(list(TEXTS.values()))
     assert scores == pytest.approx(documents @ expected, abs=1e-6)
@@ -137,7 +137,7 @@ def test_each_strand_may_learn_from_its_own_best(retriever):
     query = encoder.encode_queries(["honey zoo zoo"])[0]
     nearest = max(TEXTS.values(), key=lambda text: float(encoder.encode_documents([text])[0] @ query))
     everything = encoder.encode_documents(list(TEXTS.values())).mean(axis=0)
-    expected = (query + 0.8 * encoder.encode_documents([nearest])[0] - 0.5 * everything) / 1.8
+    expected = (query + 0.8 * encoder.encode_documents([nearest])[0] - 0.5 * 4 / 104 * everything) / 1.8
     assert own == pytest.approx(expected, abs=1e-6)
     assert np.abs(fused - own).max() > 0.01  # the best of the fused ranking is another document
 

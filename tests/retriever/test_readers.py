@@ -159,8 +159,8 @@ def test_a_broken_table_is_named_by_line(tmp_path, name, text, kept, message):
     assert expected in said[0]
 
 
-OPEN = "the quote that opens here takes in the text up to line {last}, which is lost with it: close it, and write "
-OPEN += "quotes inside it twice"
+OPEN = "the quote that opens here takes in the text up to line {last}, which is lost with it: it must close before a "
+OPEN += "comma or the end of a line, and quotes inside it be written twice"
 
 
 @pytest.mark.parametrize(

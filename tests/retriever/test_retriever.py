@@ -234,6 +234,49 @@ def test_a_document_that_is_cut_no_more_or_now_is_replaced_as_a_whole(tmp_path):
         assert r.add([*cut, whole], replace_parents=True).removed == 0
 
 
+def test_older_forms_go_once_all_documents_of_a_call_are_known(tmp_path):
+    """Whatever the order in which they come, and however often is committed."""
+    cut = [Document(id=f"f#{i}", text=f"bee part {i}", parent="f", start=10 * i) for i in range(3)]
+    whole = Document("f", "all of it")
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add([whole, *cut])
+        r.commit()
+        for documents in ([whole, *cut], [*cut, whole]):
+            assert r.add(documents, replace_parents=True, commit_every=1) == Added(unchanged=4)
+
+
+def test_passages_of_a_passage_that_went_stale_stay(tmp_path):
+    cut = [Document(id=f"f#{i}", text=f"bee part {i}", parent="f", start=10 * i) for i in range(3)]
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add([*cut, Document("f#2#0", "of a file called f#2", parent="f#2")])
+        r.commit()
+        assert r.add(cut[:2], replace_parents=True) == Added(unchanged=2, removed=1)
+        r.commit()
+        assert sorted(r._snapshot.all_ids()) == ["f#0", "f#1", "f#2#0"]
+
+
+def test_whole_documents_that_are_cut_now_make_one_segment(tmp_path):
+    names = [f"d{i}" for i in range(600)]
+    with Retriever.create(tmp_path / "i", strands="lexical", compaction="off") as r:
+        r.add([Document(name, f"whole {name}") for name in names])
+        r.commit()
+        passages = [Document(f"{name}#0", f"cut {name}", parent=name) for name in names]
+        assert r.add(passages, replace_parents=True) == Added(added=600, removed=600)
+        r.commit()
+        assert len(r._snapshot.segments) == 2
+        assert len(r) == 600
+
+
+def test_steps_that_are_told_are_the_callers_own(tmp_path, small_encoders):
+    hosts = {"step": "host", "field": "url", "hosts": {"a.example": 1.0}}
+    with Retriever.create(tmp_path / "i", pipeline=[hosts], **small_encoders) as r:
+        told = r.steps()
+        assert told == [hosts]
+        told[0]["hosts"]["b.example"] = 2.0
+        told.append("mmr")
+        assert r.steps() == [hosts]
+
+
 def test_replaced_documents_are_counted(tmp_path):
     with Retriever.create(tmp_path / "i", strands="lexical") as r:
         assert r.add([Document("a", "one"), Document("b", "two")]) == Added(added=2)
