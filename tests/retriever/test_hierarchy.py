@@ -165,7 +165,7 @@ def test_searches_are_answered_while_the_level_follows_a_commit(tmp_path, small_
 
 def test_no_refresh_lands_between_a_commit_and_its_level(small, monkeypatch):
     """Another thread that looks for commits, as a server does, waits until the level is there as well."""
-    commit, found = Writer.commit, []
+    commit, found, free = Writer.commit, [], []
 
     def look():
         small.refresh()
@@ -176,6 +176,9 @@ def test_no_refresh_lands_between_a_commit_and_its_level(small, monkeypatch):
     def watched(self):
         commit(self)
         if self.folder.name != parents.NAME and not found:
+            probe = threading.Thread(target=lambda: free.append(small._refreshing.acquire(blocking=False)))
+            probe.start()
+            probe.join()
             looking.start()
             looking.join(0.2)
 
@@ -183,6 +186,7 @@ def test_no_refresh_lands_between_a_commit_and_its_level(small, monkeypatch):
     small.add([passage("p2", 0, "winter")])
     small.commit()
     looking.join()
+    assert free == [False], "however slow the other thread is"
     assert found == [["p2#0"]]
 
 
