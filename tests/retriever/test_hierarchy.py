@@ -171,12 +171,17 @@ def test_no_refresh_lands_between_a_commit_and_its_level(small, monkeypatch):
         small.refresh()
         found.append([hit.id for hit in small.search("winter", 1, pipeline=STEP)])
 
+    def try_lock():
+        free.append(small._refreshing.acquire(blocking=False))
+        if free[-1]:
+            small._refreshing.release()
+
     looking = threading.Thread(target=look)
 
     def watched(self):
         commit(self)
         if self.folder.name != parents.NAME and not found:
-            probe = threading.Thread(target=lambda: free.append(small._refreshing.acquire(blocking=False)))
+            probe = threading.Thread(target=try_lock)
             probe.start()
             probe.join()
             looking.start()
