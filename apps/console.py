@@ -46,12 +46,21 @@ def visible(text: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Prints one JSON value on a line of its own; a number that JSON does not know, as NaN, is null."""
+    """Prints one JSON value on a line of its own."""
+    sys.stdout.write(json_text(value, ensure_ascii=False) + "\n")
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """Returns a JSON value as a text; a number that JSON does not know, as NaN, is null.
+
+    Args:
+        value: the value.
+        options: of `json.dumps`.
+    """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return json.dumps(value, allow_nan=False, **options)
     except ValueError:
-        text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
-    sys.stdout.write(text + "\n")
+        return json.dumps(_finite(value), allow_nan=False, **options)
 
 
 def _finite(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -100,7 +99,7 @@ def evaluate(request: Request) -> None:
         )  # fmt: skip
     card = evaluation.to_json()
     if request.card is not None:
-        request.card.write_text(json.dumps(card, indent=1, default=str) + "\n", encoding="utf-8")
+        request.card.write_text(console.json_text(card, indent=1, default=str) + "\n", encoding="utf-8")
         console.note(f"wrote {request.card}")
     if request.report is not None:
         from ..eval.page import html_report

@@ -9,8 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..retriever import QueryError, Retriever, read_queries
-from ..retriever.errors import LevelError
+from ..retriever import LevelError, QueryError, Retriever, read_queries
 from ..retriever.log import QueryLog
 from . import console
 from .ingesting import Skipped

@@ -184,11 +184,13 @@ def plan(
     """
     probes: dict[tuple[Any, ...], Probe] = {}
     found: list[Prediction] = []
-    for setting in settings:
+    wanted = list(settings)
+    specs = {setting.dense_index: None for setting in wanted}
+    for setting in wanted:
         key = (setting.strands, tuple(setting.models.items()))
         if key not in probes:  # how vectors are searched changes nothing that is measured
             on_progress(setting)
-            probes[key] = probe(corpus, setting.strands, setting.models, clock=clock)
+            probes[key] = probe(corpus, setting.strands, setting.models, dense_indexes=specs, clock=clock)
         found.append(judged(predicted(corpus, setting, probes[key]), budgets or {}))
     if not found:
         raise EvalError("there is no setting to plan with; give at least one")
@@ -207,13 +209,7 @@ def judged(prediction: Prediction, budgets: Mapping[str, float]) -> Prediction:
 
 
 def predicted(corpus: Corpus, setting: Setting, found: Probe) -> Prediction:
-    """Returns what an index of the whole corpus will take, from what the sample took.
-
-    Raises:
-        StoreError: vectors cannot be searched as the setting says.
-    """
-    if found.dim:
-        ann.check_spec(setting.dense_index, found.dim)
+    """Returns what an index of the whole corpus will take, from what the sample took."""
     spec = ann.chosen(setting.dense_index, corpus.documents, found.dim) if found.dim else ann.Spec(0, ann.FLAT)
     times, sizes = _times(corpus, found, spec), _sizes(corpus, found, spec)
     parts = {**{f"{name} seconds": value for name, value in times.items()},

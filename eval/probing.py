@@ -22,7 +22,7 @@ import numpy as np
 
 from ..encoders.contract import full_queries
 from ..encoders.counting import counting
-from ..index import Writer
+from ..index import Writer, ann
 from ..index.compiled import load_kernels
 from ..retriever import Document, Retriever
 from ..retriever.encoders import CHUNK, Encoders, Vectors, made_with
@@ -168,6 +168,7 @@ def probe(
     strands: Sequence[str],
     models: Mapping[str, str],
     *,
+    dense_indexes: Iterable[str] = (),
     clock: Clock = time.perf_counter,
     **options: Any,
 ) -> Probe:
@@ -177,17 +178,21 @@ def probe(
         corpus: with its sample.
         strands: which the index would have.
         models: names of models, or a language, by strand; those that lack are plait's own.
+        dense_indexes: how vectors would be searched; nothing of it is measured, but one that cannot be is told at once.
         clock: tells seconds; `time.process_time` those of the processors, whatever else the machine does.
         options: further options of `Retriever.create`.
 
     Raises:
         EncoderError: a model cannot be opened.
+        StoreError: its vectors cannot be searched so.
     """
     given = {"lexical": "english", "learned": "embedded", "dense": "embedded", **models}
     kernels = _kernels(clock)  # first, so that memory while encoding has them, as that of a real index has
     memory = Memory()
     began = clock()
     encoders = made_with(strands, given)
+    for spec in dense_indexes if "dense" in strands else ():
+        ann.check_spec(spec, encoders.strand("dense").identity.dim)
     encoders.encode_documents([text for part in corpus.sample for text in part[:: len(part) // 2 or 1]][:TINY])
     load = clock() - began
     with counting() as tokens:

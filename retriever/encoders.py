@@ -139,8 +139,13 @@ def remembered(settings: Mapping[str, Any], given: Mapping[str, Any], folder: Pa
     """Returns the encoders of an existing index, which is in a folder.
 
     Raises:
-        MismatchError: one differs from the encoder that built the index, or must be given and is not.
+        MismatchError: one differs from the encoder that built the index, is of a strand that the index has not, or must
+            be given and is not.
     """
+    for name, one in given.items():
+        if one is not None and name not in settings and name not in NEIGHBOURS:
+            message = f"{folder} has no {name} strand, only {', '.join(settings)}: no encoder can be given for it"
+            raise MismatchError(message)
     strands = {}
     for name, facts in settings.items():
         chosen = given[name] if given.get(name) is not None else facts["source"]

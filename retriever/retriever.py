@@ -193,7 +193,7 @@ class Retriever:
         Raises:
             StoreError: there is no index at `path`, it is of another format, or the log cannot be written.
             CorruptError: a file is missing, damaged or cut short.
-            MismatchError: an encoder differs from the one that built the index.
+            MismatchError: an encoder differs from the one that built the index, or is of a strand that it has not.
         """
         check_compaction(compaction)
         kept = log if log is None or isinstance(log, QueryLog) else QueryLog(log)

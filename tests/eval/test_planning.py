@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plait.eval import EvalError
+from plait.eval import EvalError, probing
 from plait.eval.planning import (
     Prediction,
     Setting,
@@ -23,7 +23,7 @@ from plait.eval.planning import (
     vocabulary,
 )
 from plait.eval.probing import Corpus, Probe, probe, sizes, survey
-from plait.retriever import Document, Retriever
+from plait.retriever import Document, Retriever, StoreError
 
 WORDS = ("snow", "honey", "iron", "river", "moth", "bread", "glass", "tide", "salt", "wool", "ship", "bee")
 
@@ -206,6 +206,13 @@ def test_memory_grows_with_what_is_held():
     before, after, above = map(int, done.stdout.split())
     assert after >= before
     assert not before or above > 40_000_000
+
+
+def test_a_dense_index_that_cannot_be_is_told_before_a_text_is_encoded(monkeypatch):
+    monkeypatch.setattr(probing, "_encoded", lambda *_: pytest.fail("a text was encoded"))
+    setting = Setting(("dense",), {}, "bogus")
+    with pytest.raises(StoreError, match="dense_index='bogus' is no FAISS index of 384 dimensions"):
+        plan(survey(documents(12), sample=3), [replace(setting, dense_index="flat"), setting])
 
 
 def test_a_probe_of_models_counts_their_tokens_terms_and_dimensions():

@@ -300,6 +300,14 @@ def test_encoders_that_differ_are_refused_by_name(tmp_path, small_encoders):
         Retriever.open(tmp_path / "i", lexical="german", **small_encoders)
 
 
+def test_an_encoder_for_a_strand_that_is_not_there_is_refused(tmp_path, small_encoders):
+    Retriever.create(tmp_path / "i", strands="lexical").close()
+    told = "i has no dense strand, only lexical: no encoder can be given for it"
+    with pytest.raises(MismatchError, match=told):
+        Retriever.open(tmp_path / "i", dense=small_encoders["dense"])
+    Retriever.open(tmp_path / "i", dense=None).close()
+
+
 def test_a_second_writer_is_refused_while_readers_read(retriever, small_encoders):
     retriever.delete("d000")
     with Retriever.open(retriever.folder, **small_encoders) as other:
