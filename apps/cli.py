@@ -325,7 +325,10 @@ def _opened(out: Path, chosen: Mapping[str, Any]) -> Retriever:
         asked["strands"] = ",".join(parse_strands(asked["strands"]))
     if changed := {_flag(name): made[name] for name, value in asked.items() if value != made[name]}:
         retriever.close()
-        had = ", ".join(f"{flag} {_as_option(value)}" for flag, value in changed.items())
+        told = {flag: f"{flag} {_as_option(value)}" for flag, value in changed.items()}
+        if kept["pipeline"] is None and "--pipeline" in told:
+            told["--pipeline"] = "the steps that plait chooses"
+        had = ", ".join(told.values())
         raise QueryError(f"{out} was made with {had}; leave {', '.join(changed)} out, or make another index")
     try:
         check_declared(out, chosen.get("fields", {}), retriever.fields)

@@ -344,6 +344,10 @@ def test_what_an_index_keeps_may_be_said_again_even_where_it_does_not_act(plait,
     assert "unchanged 3" in plait("index", corpus, *options).out
     said = error(plait, "index", corpus, *options[:-1], "clusters")
     assert said == f"{tmp_path / 'i'} was made with --pipeline mmr; leave --pipeline out, or make another index"
+    plait("index", corpus, "--out", tmp_path / "own", *LEXICAL)
+    said = error(plait, "index", corpus, "--out", tmp_path / "own", "--pipeline", "mmr")
+    own = "was made with the steps that plait chooses; leave --pipeline out, or make another index"
+    assert said == f"{tmp_path / 'own'} {own}"
     said = error(plait, "index", corpus, "--out", tmp_path / "i", "--dense-index", "auto")
     assert said.startswith(f"{tmp_path / 'i'} was made with --dense-index flat; ")
 
