@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -189,7 +188,7 @@ def _ranker(retriever: Retriever, request: Request) -> None:
     if request.out is not None and not request.dry_run:
         request.out.parent.mkdir(parents=True, exist_ok=True)
         held = {**found.ranker.to_json(), "trained": {**found.to_json(), "plait": version("plait"), "date": now()}}
-        request.out.write_text(json.dumps(held) + "\n", encoding="utf-8")
+        request.out.write_text(console.json_text(held) + "\n", encoding="utf-8")
         console.note(f"wrote {request.out}")
     if request.as_json:
         console.print_json({**found.to_json(), "written": not request.dry_run})

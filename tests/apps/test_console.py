@@ -73,9 +73,9 @@ def test_a_number_that_json_does_not_know_is_null(capsys):
     """As in the answers of the server; everything else is as it was."""
     value = {"a": float("nan"), "b": [float("inf"), 1.5, (2, -float("inf"))], "c": {"d": np.float64("nan")}, "e": "é"}
     console.print_json(value)
-    tmp = Path("a")  # what is no JSON value is left to `default`
     assert capsys.readouterr().out == '{"a": null, "b": [null, 1.5, [2, null]], "c": {"d": null}, "e": "é"}\n'
-    assert console.json_text([1, float("nan"), tmp], default=str, indent=1) == f'[\n 1,\n null,\n "{tmp}"\n]'
+    options = {"default": str, "indent": 1}  # what is no JSON value is left to `default`
+    assert console.json_text([1, float("nan"), Path("a")], **options) == '[\n 1,\n null,\n "a"\n]'
 
 
 def test_a_budget_beyond_all_numbers_is_null(plait, tmp_path):
