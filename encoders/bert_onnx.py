@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .checkpoint import Checkpoint, Tensors
-from .graph import INPUT, MICROSOFT, Graph
+from .graph import GROUPS, INPUT, KEPT, MICROSOFT, Graph
 from .precision import ACTIVATED, PRECISIONS, SIGNED, Grid, Named, Weights
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class Trunk:
         checkpoint: the model.
         precision: one of `PRECISIONS`.
         more: tensors beside the checkpoint's own, under names of their own.
+
+    Attributes:
+        counts: how many tokens a row stands for, (batch, rows of a text, 1); empty before `merged`: one each.
     """
 
     def __init__(self, checkpoint: Checkpoint, precision: str, more: Tensors | None = None) -> None:
@@ -42,8 +45,9 @@ class Trunk:
         self.graph = Graph()
         self.math = PRECISIONS[precision](self.graph, self.tensors["words.weight"])
         self.hidden = int(checkpoint.setting("hidden"))
-        self.depth = int(checkpoint.setting("layers"))
+        self.depth = checkpoint.depth
         self.batch = ""
+        self.counts = self._weighed = ""
 
     def constant(self, name: str) -> str:
         """Returns a tensor as it is."""
@@ -124,9 +128,48 @@ class Trunk:
             products = [*self.math.products(asking, self.weights(query)), *self.math.products(x, self.weights(*held))]
         parts = [self.states(part) for part in products]
         biases = np.concatenate([self.tensors[f"{name}.bias"] for name in names])
-        bias = self.graph.constant(biases, name=attention_bias(layer))
+        given = [*parts, self.graph.constant(biases, name=attention_bias(layer))]
         heads = int(self.checkpoint.setting("heads"))
-        return self.flat(self.graph.op("MultiHeadAttention", *parts, bias, domain=MICROSOFT, num_heads=heads))
+        if self._weighed:
+            given += ["", self._proportional(parts[0], heads, asking == x)]
+        return self.flat(self.graph.op("MultiHeadAttention", *given, domain=MICROSOFT, num_heads=heads))
+
+    def _proportional(self, queries: str, heads: int, every: bool) -> str:
+        """Returns what is added to attention, (batch, heads, queries, rows): the logarithm of what a row stands for.
+
+        Args:
+            queries: (batch, queries, hidden).
+            heads: of attention.
+            every: whether every row asks; they are as many in all layers then.
+        """
+        graph, op = self.graph, self.graph.op
+        if not (every and "proportional" in graph.known):
+            asking, rows = (
+                op("Gather", op("Shape", x), graph.integers(at)) for x, at in ((queries, 1), (self._weighed, 3))
+            )
+            shape = op("Concat", self.batch, graph.integers(heads), asking, rows, axis=0)
+            found = op("Expand", self._weighed, shape)
+            if not every:
+                return found
+            graph.known["proportional"] = found
+        return graph.known["proportional"]
+
+    def merged(self, x: str) -> str:
+        """Returns one row for each group of tokens, (batch x n, hidden): their mean, see `GROUPS`.
+
+        In the layers above it is attended to as its tokens would be together: "proportional attention" of token merging
+        (arXiv 2210.09461).
+        """
+        graph, op = self.graph, self.graph.op
+        graph.inputs = {KEPT: ["batch", KEPT], GROUPS: ["batch", "length"]}
+        count = op("Gather", op("Shape", KEPT), graph.scalar(1, np.int64))
+        numbers = op("Range", graph.scalar(0, np.int64), count, graph.scalar(1, np.int64))
+        same = op("Equal", op("Unsqueeze", numbers, graph.integers(1)), op("Unsqueeze", GROUPS, graph.integers(1)))
+        members = op("Cast", same, to=graph.onnx.TensorProto.FLOAT)  # (batch, n, length)
+        self.math.other_rows()
+        self.counts = op("ReduceSum", members, graph.integers(2), keepdims=1)
+        self._weighed = op("Unsqueeze", op("Transpose", op("Log", self.counts), perm=[0, 2, 1]), graph.integers(1))
+        return self.flat(op("MatMul", op("Div", members, self.counts), self.states(x)))
 
     def layers(self, x: str, names: Iterable[object]) -> str:
         """Returns the rows that leave the last of some layers, one after the other."""

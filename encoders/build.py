@@ -24,6 +24,7 @@ from .joint_checkpoint import QueryTable, read_query_table, read_sparse_half
 from .manifest import (
     JOINT,
     MANIFEST,
+    MERGED,
     MODEL,
     PROJECTION,
     SCALES,
@@ -205,12 +206,13 @@ def _joint(
     parts = [(half.prune, f">{half.prune:g}"), (half.expansion - 1, f"*{half.expansion:g}"),
              (half.damping, f"/norm^{half.damping:g}")]  # fmt: skip
     finish = "".join(part for differs, part in parts if differs)
-    pooled = half.pooling if half.silent is None else f"{half.pooling}-silent"
-    formula = f"{pooled}+{activation}" + ("+own" if half.literal else "") + finish
+    own = "+own" * half.literal + (f"+{half.repeats:g}ln" if half.repeats and half.literal else "")
+    merged = "" if half.full_layers is None else f"{MERGED}{half.full_layers}>={half.long_from}"
+    formula = f"{half.pooling}{'' if half.silent is None else '-silent'}{merged}+{activation}" + own + finish
     terms = {} if half.terms is None else {TERMS: npy(half.terms)}
     return Written(
         model,
-        _dense_formula(pooling, normalize),
+        _dense_formula(pooling + merged, normalize),
         int(checkpoint.setting("hidden")),
         half.max_length,
         JointFacts(
@@ -224,6 +226,8 @@ def _joint(
             half.expansion,
             half.query_expansion,
             [] if half.silent is None else half.silent.tolist(),
+            half.full_layers,
+            half.long_from,
         ),
         {**terms, **(_query_arrays(table) if table else {})},
     )

@@ -131,6 +131,11 @@ class Checkpoint(ModelFiles):
             raise EncoderError(f"{self.folder / 'config.json'} has no {key!r}")
         return self.config[key]
 
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return int(self.setting("layers"))
+
     @cached_property
     def activation(self) -> str:
         """The activation inside the layers: "gelu", "gelu_tanh" or "relu"."""
@@ -153,7 +158,7 @@ class Checkpoint(ModelFiles):
     @cached_property
     def tensors(self) -> Tensors:
         """The model's tensors as float32: "words", "0.query.weight", "head.decoder.bias" and so on."""
-        return _named(self.raw, self.family, int(self.setting("layers")), self.folder)
+        return _named(self.raw, self.family, self.depth, self.folder)
 
     @property
     def shape(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ DENSE, WEIGHTS, OWN = "dense", "weights", "own"  # of a joint one: a vector, exp
 ROWS = "rows"  # of a trunk: what leaves a layer, (batch x length, width)
 HEARD = "sparse.heard"  # of a joint one: for each token, 0 where the sparse half is given nothing by its places
 WANT_DENSE, WANT_SPARSE = "want_dense", "want_sparse"  # more inputs of a joint one, true where they are not given
+KEPT, GROUPS = "kept", "groups"  # and of one that merges tokens: a place of each group, which group a token is of
 
 
 class Graph:
@@ -27,6 +28,7 @@ class Graph:
         nodes: the nodes so far, of the branch that is being written where there is one.
         constants: the constants so far, likewise.
         known: values by what they are, so that they are made once; what is made in a branch is forgotten at its end.
+        inputs: int64 inputs beside the ids, and their axes.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,7 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.known: dict[Any, Any] = {}
+        self.inputs: dict[str, list[str]] = {}
         self._wishes: list[str] = []
         self._made = {"nodes": 0, "constants": 0}
 
@@ -124,6 +127,7 @@ class Graph:
             "plait",
             [
                 helper.make_tensor_value_info(INPUT, tensor.INT64, ["batch", "length"]),
+                *(helper.make_tensor_value_info(name, tensor.INT64, axes) for name, axes in self.inputs.items()),
                 *(helper.make_tensor_value_info(wish, tensor.BOOL, []) for wish in self._wishes),
             ],
             [

@@ -10,7 +10,7 @@ import numpy as np
 from .bert_onnx import Trunk
 from .checkpoint import Checkpoint
 from .contract import EncoderError
-from .graph import DENSE, HEARD, INPUT, OUTPUT, OWN, ROWS, WANT_DENSE, WANT_SPARSE, WEIGHTS, Graph
+from .graph import DENSE, HEARD, INPUT, KEPT, OUTPUT, OWN, ROWS, WANT_DENSE, WANT_SPARSE, WEIGHTS, Graph
 from .joint_checkpoint import SparseHalf
 from .precision import PRECISIONS
 
@@ -75,7 +75,12 @@ def trunk_graph(checkpoint: Checkpoint, layers: int, *, precision: str) -> bytes
 
 
 def _pooled(trunk: Trunk, rows: str, pooling: str, normalize: bool) -> str:
-    pooled = POOLINGS[_known(POOLINGS, pooling, "pooling")](trunk.graph, trunk.states(rows))
+    graph, states, kind = trunk.graph, trunk.states(rows), _known(POOLINGS, pooling, "pooling")
+    if trunk.counts and kind == "mean":
+        shares = graph.op("Div", trunk.counts, graph.op("ReduceSum", trunk.counts, graph.integers(1), keepdims=1))
+        pooled = graph.op("ReduceSum", graph.op("Mul", states, shares), graph.integers(1), keepdims=0)
+    else:
+        pooled = POOLINGS[kind](graph, states)
     return trunk.graph.op("LpNormalization", pooled, axis=1, p=2) if normalize else pooled
 
 
@@ -117,7 +122,8 @@ def joint_graph(
     """Returns the ONNX model of a joint encoder: text to a vector, expansion weights, and a weight of each own token.
 
     The sparse branch starts from what leaves a layer of the trunk: layers below it run once, for both. What one half
-    alone needs runs where that half is wanted: see `Graph.when`.
+    alone needs runs where that half is wanted: see `Graph.when`. Where equal tokens merge, which do is an input and
+    the texts of a batch have as many groups of them, so that nothing is padded.
 
     Args:
         checkpoint: the model.
@@ -130,7 +136,10 @@ def joint_graph(
     activate = ACTIVATIONS[_known(ACTIVATIONS, activation, "activation")]
     trunk = Trunk(checkpoint, _known(PRECISIONS, precision, "precision"), half.tensors)
     graph, fork = trunk.graph, trunk.depth - half.branch_layers
-    shared = trunk.layers(trunk.embeddings(), range(fork))
+    full = fork if half.full_layers is None else half.full_layers
+    shared, kept = trunk.layers(trunk.embeddings(), range(full)), ""
+    if half.full_layers is not None:
+        shared, kept = trunk.layers(trunk.merged(shared), range(full, fork)), KEPT
     if half.branch_layers:
         trunk.math.codes(shared)  # both strands' next layers read them
 
@@ -139,15 +148,17 @@ def joint_graph(
 
     def sparse() -> list[str]:
         *before, last = [f"sparse.{number}" for number in range(half.branch_layers)] or [None]
-        rows, places = trunk.layers(shared, before), None
+        rows, places, heard = trunk.layers(shared, before), kept, ""
         if half.silent is not None:
-            places = _heard(graph, half.silent, len(trunk.tensors["words.weight"]))
-        if last is not None:
-            rows = trunk.layer(rows, last, places and _rows_at(graph, places))
-        elif places is not None:
-            rows = trunk.math.picked(rows, _rows_at(graph, places))
+            ids = graph.op("GatherElements", INPUT, kept, axis=1) if kept else INPUT
+            heard = _heard(graph, half.silent, ids, len(trunk.tensors["words.weight"]))
+            at = _rows_at(graph, heard, ids)
+            rows = trunk.math.picked(rows, at) if last is None else trunk.layer(rows, last, at)
+            places = graph.op("GatherElements", kept, heard, axis=1) if kept else heard
+        elif last is not None:
+            rows = trunk.layer(rows, last)
         weights = SPARSE_POOLINGS[half.pooling](trunk, _hidden(trunk, rows, half), activate)
-        return [weights, _literal(trunk, rows, places)] if half.literal else [weights]
+        return [weights, _literal(trunk, rows, places, heard, half.repeats)] if half.literal else [weights]
 
     (vectors,) = graph.when(WANT_DENSE, dense)
     weights, *own = graph.when(WANT_SPARSE, sparse)
@@ -181,21 +192,34 @@ def _summed(trunk: Trunk, hidden: str, activate: Activation) -> str:
 SPARSE_POOLINGS = {"max": _largest, "sum": _summed}
 
 
-def _literal(trunk: Trunk, rows: str, places: str | None) -> str:
-    """Returns the weight of each token as a term of its own, (batch, length), never below 0; 0 where none is heard."""
+def _literal(trunk: Trunk, rows: str, places: str, heard: str, repeats: float) -> str:
+    """Returns the weight of each token as a term of its own, (batch, length), never below 0; 0 where none is heard.
+
+    Args:
+        trunk: where the nodes go.
+        rows: of what is heard.
+        places: theirs in their texts, (batch, n); empty where that is every token.
+        heard: their places among what is left of their texts, likewise.
+        repeats: how much a score grows with the logarithm of how many tokens it stands for.
+    """
     graph, op = trunk.graph, trunk.graph.op
     column = graph.constant(trunk.tensors["sparse.literal.weight"][:, None], name="sparse.literal.weight")
-    ids = INPUT if places is None else op("GatherElements", INPUT, places, axis=1)
+    ids = op("GatherElements", INPUT, places, axis=1) if places else INPUT
     scores = op("Reshape", op("MatMul", rows, column), op("Shape", ids))
-    weights = op("Relu", op("Add", scores, op("Gather", trunk.constant("sparse.literal.bias"), ids)))
-    if places is None:
+    scores = op("Add", scores, op("Gather", trunk.constant("sparse.literal.bias"), ids))
+    if repeats and trunk.counts:
+        counts = op("Squeeze", trunk.counts, graph.integers(2))
+        logarithms = op("Log", op("GatherElements", counts, heard, axis=1) if heard else counts)
+        scores = op("Add", scores, op("Mul", logarithms, graph.scalar(repeats)))
+    weights = op("Relu", scores)
+    if not places:
         return weights
     nothing = op("Expand", graph.scalar(0), op("Shape", INPUT))
     return op("ScatterElements", nothing, places, weights, axis=1)
 
 
-def _heard(graph: Graph, silent: NDArray[np.int32], vocabulary: int) -> str:
-    """Returns the places whose tokens are heard, int64 (batch, n): all those of each text, in order.
+def _heard(graph: Graph, silent: NDArray[np.int32], ids: str, vocabulary: int) -> str:
+    """Returns the places, of ids (batch, length), whose tokens are heard, int64 (batch, n): all of each text, in order.
 
     Texts have different numbers of them, and n is the largest: a text with fewer has its first one again, which adds
     nothing to a maximum. So a text's vector does not depend on what shares its batch. A text of silent tokens alone has
@@ -205,7 +229,7 @@ def _heard(graph: Graph, silent: NDArray[np.int32], vocabulary: int) -> str:
     floats, whole = graph.onnx.TensorProto.FLOAT, graph.onnx.TensorProto.INT64
     heard = np.ones(vocabulary, np.uint8)
     heard[silent] = 0
-    found = op("Cast", op("Gather", graph.constant(heard, np.uint8, HEARD), INPUT), to=floats)
+    found = op("Cast", op("Gather", graph.constant(heard, np.uint8, HEARD), ids), to=floats)
     counts = op("ReduceSum", found, graph.integers(1), keepdims=0)
     most = op("Max", op("Cast", op("ReduceMax", counts, keepdims=1), to=whole), graph.integers(1))
     kinds, places = graph.ops("TopK", 2, found, most, axis=1)  # of equals, the first come first
@@ -213,10 +237,10 @@ def _heard(graph: Graph, silent: NDArray[np.int32], vocabulary: int) -> str:
     return op("Where", op("Greater", kinds, graph.scalar(0)), places, first)
 
 
-def _rows_at(graph: Graph, places: str) -> str:
-    """Returns places in texts, (batch, n), as places among the rows of the batch, (batch x n,)."""
+def _rows_at(graph: Graph, places: str, ids: str) -> str:
+    """Returns places in texts, (batch, n), as places among the rows of the batch, (batch x n,); ids are the rows'."""
     op = graph.op
-    batch, length = (op("Gather", op("Shape", INPUT), graph.scalar(axis, np.int64)) for axis in (0, 1))
+    batch, length = (op("Gather", op("Shape", ids), graph.scalar(axis, np.int64)) for axis in (0, 1))
     texts = op("Range", graph.scalar(0, np.int64), batch, graph.scalar(1, np.int64))
     starts = op("Unsqueeze", op("Mul", texts, length), graph.integers(1))
     return op("Reshape", op("Add", places, starts), graph.integers(-1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -13,7 +13,7 @@ import numpy as np
 from .contract import QUERIES, STATIC, TRANSFORMER, EncoderError, Identity, no_table
 from .graph import DENSE, INPUT, OWN, WANT_DENSE, WANT_SPARSE, WEIGHTS
 from .manifest import TERMS, ModelFolder, checked_length
-from .onnx_runtime import TOKEN_BUDGET, OnnxModel, check_texts
+from .onnx_runtime import TOKEN_BUDGET, OnnxModel, apart, check_texts, merged_by_id
 from .queries import NearTerms, StaticQueries, TokenQueries, csr, damped, expanded, no_row
 
 if TYPE_CHECKING:
@@ -27,10 +27,26 @@ if TYPE_CHECKING:
 class JointModel(OnnxModel):
     """A model with two halves, either of which may be left out of a run."""
 
+    @cached_property
+    def _merging(self) -> Callable[[Ids], bool] | None:
+        """Tells whether equal tokens of a text merge; None where they never do."""
+        facts = self.folder.manifest.joint
+        if facts is None or facts.full_layers is None:
+            return None
+        return lambda ids: len(ids) >= facts.long_from
+
+    def each_of(self, ids: Sequence[Ids], work: Callable[[list[int], Ids], None]) -> None:
+        """Cuts the ids of texts into batches, in any order; texts whose tokens merge have as many different ones."""
+        merging = self._merging
+        kinds = None if merging is None else [len(set(one.tolist())) if merging(one) else 0 for one in ids]
+        self.each_alike(ids, work, kinds)
+
     def run_for(self, names: Sequence[str], ids: Ids) -> dict[str, NDArray[np.float32]]:
         """Returns some outputs for ids (batch, length); nodes that only the other half needs do not run."""
         wishes = {WANT_DENSE: DENSE in names, WANT_SPARSE: WEIGHTS in names}
         given = {wish: np.array(value) for wish, value in wishes.items()}
+        if self._merging is not None:
+            given |= merged_by_id(ids) if self._merging(ids[0]) else apart(ids)
         found = self.session.run(list(names), {INPUT: ids, **given})
         return dict(zip(names, found, strict=True))
 

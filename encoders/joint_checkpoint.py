@@ -24,6 +24,13 @@ The key "plait" may also say, where it is not the first of each:
               is one; they weigh their cosine less .2 times this
     queries   "idf": presence, weighted by the index or by an idf.json; "binary": presence alone; "encoded": queries go
               through the sparse half as documents do
+    full_layers
+              layers of the trunk that every token of a text goes through, at most those below the branch. Then equal
+              tokens of a long text merge into one, their mean, in the place of the first; layers above attend to it as
+              to so many, and a mean over tokens counts it as so many. Not for pooling "sum"
+    long_from 0, or how many tokens a long text has at least, special ones included; of a shorter one nothing merges
+    repeats   0, or a factor: a token that stands for n has so many times ln n added to its own weight's score: the
+              largest of n scores is more than that of their mean
 
 A document weighs a term j by activation(relu(max_i z_i . D_j + c_j)), plus, where j is among its own tokens, the
 largest relu(weight . h_i + bias_j) of the tokens i that are j; h_i leave the branch. Silent tokens are none of these i:
@@ -54,7 +61,14 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "queries": ("idf", "binary", "encoded"),
 }
 # Numbers that may be left out too: what is meant then, the least, and what they stay below.
-NUMBERS = {"prune": (0, 0, 1), "expansion": (1, 0.01, 100), "damping": (0, 0, 1), "query_expansion": (0, 0, 100)}
+FULL_LAYERS, LONG_FROM = "full_layers", "long_from"  # may be left out too: nothing merges; 0
+NUMBERS = {
+    "prune": (0, 0, 1),
+    "expansion": (1, 0.01, 100),
+    "damping": (0, 0, 1),
+    "query_expansion": (0, 0, 100),
+    "repeats": (0, 0, 100),
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,9 @@ class SparseHalf:
         damping: a document's weights are divided by their Euclidean norm to this power.
         expansion: terms that are none of a document's own weigh so many times as much.
         query_expansion: how much terms near a query weigh in it.
+        full_layers: layers of the trunk below which equal tokens stay apart; None: they never merge.
+        long_from: tokens of a text whose equal tokens merge, at least.
+        repeats: how much a merged token's own weight grows with the logarithm of what it stands for.
     """
 
     branch_layers: int
@@ -92,6 +109,9 @@ class SparseHalf:
     damping: float = 0.0
     expansion: float = 1.0
     query_expansion: float = 0.0
+    full_layers: int | None = None
+    long_from: int = 0
+    repeats: float = 0.0
 
     @property
     def rows(self) -> int:
@@ -129,6 +149,7 @@ def read_sparse_half(checkpoint: Checkpoint) -> SparseHalf:
     terms = _terms(tensors, len(found["sparse.decoder.bias"]))
     options = {key: settings.get(key, allowed[0]) for key, allowed in OPTIONS.items()}
     options |= {key: float(settings.get(key, usual)) for key, (usual, *_) in NUMBERS.items()}
+    options |= {FULL_LAYERS: settings.get(FULL_LAYERS), LONG_FROM: settings.get(LONG_FROM, 0)}
     silent = _silent(tensors, options["pooling"])
     return SparseHalf(layers, settings["activation"], settings["max_length"], literal, found, terms, silent, **options)
 
@@ -162,10 +183,18 @@ def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
         if type(values.get(key)) is not kind:
             raise EncoderError(f"{where}: {JOINT_KEY} has {key} {values.get(key)!r}, expected {kind.__name__}")
     _check_options(where, values)
-    depth = int(checkpoint.setting("layers"))
-    if not 0 <= values["branch_layers"] <= depth:
-        given = values["branch_layers"]
-        raise EncoderError(f"{where}: {JOINT_KEY} has branch_layers {given}, expected 0 to {depth}, the trunk's layers")
+    depth, branch = checkpoint.depth, values["branch_layers"]
+    if not 0 <= branch <= depth:
+        expected = f"expected 0 to {depth}, the trunk's layers"
+        raise EncoderError(f"{where}: {JOINT_KEY} has branch_layers {branch}, {expected}")
+    full, long = values.get(FULL_LAYERS, 0), values.get(LONG_FROM, 0)
+    if type(full) is not int or not 0 <= full <= depth - branch:
+        expected = f"expected 0 to {depth - branch}, the layers below the branch"
+        raise EncoderError(f"{where}: {JOINT_KEY} has {FULL_LAYERS} {full!r}, {expected}")
+    if type(long) is not int or long < 0:
+        raise EncoderError(f"{where}: {JOINT_KEY} has {LONG_FROM} {long!r}, expected a number of tokens")
+    if FULL_LAYERS in values and values.get("pooling") == "sum":
+        raise EncoderError(f"{where}: {JOINT_KEY} has {FULL_LAYERS}, which is for pooling 'max', not 'sum'")
     return values
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from .contract import EncoderError
 from .counting import count
 from .extras import require
-from .graph import INPUT, OUTPUT
+from .graph import GROUPS, INPUT, KEPT, OUTPUT
 from .manifest import MODEL, TOKENIZER, ModelFolder, whole_number
 
 if TYPE_CHECKING:
@@ -124,17 +124,41 @@ def well_formed(text: str) -> str:
     return text
 
 
-def batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+def merged_by_id(ids: Ids) -> dict[str, Ids]:
+    """Returns how the equal tokens of texts merge, ids (batch, length), of which each has as many different ones.
+
+    Returns:
+        `KEPT`, int64 (batch, n): the places where a token comes for the first time, ascending; and `GROUPS`, int64
+        (batch, length): for each token, which of them has it.
+    """
+    kept, groups = [], []
+    for one in ids:
+        _, first, inverse = np.unique(one, return_index=True, return_inverse=True)
+        order = first.argsort()
+        kept.append(first[order])
+        groups.append(order.argsort()[inverse])
+    return {KEPT: np.stack(kept).astype(np.int64), GROUPS: np.stack(groups).astype(np.int64)}
+
+
+def apart(ids: Ids) -> dict[str, Ids]:
+    """Returns what `merged_by_id` does where no tokens merge."""
+    places = np.tile(np.arange(ids.shape[1], dtype=np.int64), (len(ids), 1))
+    return {KEPT: places, GROUPS: places}
+
+
+def batches(lengths: Sequence[int], token_budget: int, kinds: Sequence[int] | None = None) -> list[list[int]]:
     """Returns positions in batches of one length, the longest first; no batch exceeds the budget unless it is one text.
 
     Args:
         lengths: tokens of each text.
         token_budget: the most tokens in a batch.
+        kinds: a number for each text that the texts of a batch shall share, too; None: none.
     """
     found: list[list[int]] = []
-    for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
+    alike = list(zip(lengths, kinds or [0] * len(lengths), strict=True))
+    for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], alike[position], position)):
         last = found[-1] if found else []
-        fits = last and lengths[last[0]] == lengths[position] and (len(last) + 1) * lengths[position] <= token_budget
+        fits = last and alike[last[0]] == alike[position] and (len(last) + 1) * lengths[position] <= token_budget
         found[-1].append(position) if fits else found.append([position])
     return found
 
@@ -196,13 +220,19 @@ class OnnxModel:
 
     def each_of(self, ids: Sequence[Ids], work: Callable[[list[int], Ids], None]) -> None:
         """Cuts the ids of texts into batches, in any order; see `each_batch`."""
+        self.each_alike(ids, work)
+
+    def each_alike(
+        self, ids: Sequence[Ids], work: Callable[[list[int], Ids], None], kinds: Sequence[int] | None = None
+    ) -> None:
+        """Cuts the ids of texts into batches of one length and, where there are kinds, of one kind."""
 
         def one_batch(positions: list[int]) -> None:
             batch = np.stack([ids[position] for position in positions])
             work(positions, batch)
             count(batch.size)
 
-        in_threads(one_batch, batches([len(one) for one in ids], self.token_budget), self.threads)
+        in_threads(one_batch, batches([len(one) for one in ids], self.token_budget, kinds), self.threads)
 
     def output(self, ids: Ids) -> NDArray[np.float32]:
         """Returns the only output of the model for ids (batch, length)."""

@@ -81,6 +81,9 @@ class Float32:
     def codes(self, x: str) -> None:
         """Does nothing: rows are multiplied as they are."""
 
+    def other_rows(self) -> None:
+        """Is told that what comes now has another number of rows; nothing changes."""
+
     def picked(self, x: str, places: str) -> str:
         """Returns the rows of x at some places, int64; what is made of them afterwards has as many rows."""
         return self.graph.op("Gather", x, places)
@@ -156,9 +159,13 @@ class Int8:
         codes, scales = self.codes(x)
         rows, *both = (self.graph.op("Gather", held, places) for held in (x, codes, scales))
         self.graph.known["codes", rows, SIGNED] = tuple(both)
+        self.other_rows()
+        return rows
+
+    def other_rows(self) -> None:
+        """Is told that what comes now has another number of rows than what came before."""
         for grid in (SIGNED, ACTIVATED):
             self.graph.known.pop(("zeros", grid), None)
-        return rows
 
     def _quantised(self, x: str, grid: Grid) -> tuple[str, str]:
         graph, op = self.graph, self.graph.op
@@ -179,7 +186,7 @@ class Int8:
         return graph.op("Mul", graph.op("MatMulIntegerToFloat", *inputs, domain=MICROSOFT), scales)
 
     def _row_zeros(self, x: str, grid: Grid) -> str:
-        """Returns a zero point for each row, made once for a grid: every x has the same rows, until some are picked."""
+        """Returns a zero point for each row, made once for a grid: every x has the same rows, until `other_rows`."""
         key = "zeros", grid
         if key not in self.graph.known:
             rows = self.graph.op("Gather", self.graph.op("Shape", x), self.graph.integers(0))

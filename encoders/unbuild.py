@@ -17,7 +17,7 @@ from .checkpoint import FAMILIES, JOINT_KEY, Family, wanted
 from .contract import EncoderError
 from .extras import require
 from .graph import HEARD
-from .manifest import MANIFEST, MODEL, PROJECTION, SCALES, TABLE, TERMS, TOKENIZER, ModelFolder
+from .manifest import MANIFEST, MERGED, MODEL, PROJECTION, SCALES, TABLE, TERMS, TOKENIZER, ModelFolder
 from .precision import ZERO_POINT, codes_of, kernel, scales_of
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ def _small_files(model: ModelFolder, config: dict[str, Any]) -> dict[str, str]:
     }
     if manifest.head != "learned":
         pooling, _, length_one = manifest.activation.partition("+")
+        pooling = pooling.partition(MERGED)[0]
         kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] if length_one else [])]
         files["modules.json"] = [
             {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}

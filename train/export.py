@@ -13,7 +13,7 @@ import numpy as np
 from ..encoders.build import build
 from ..encoders.checkpoint import JOINT_KEY, Checkpoint, is_joint, read_checkpoint
 from ..encoders.contract import EncoderError
-from ..encoders.joint_checkpoint import NUMBERS, OPTIONS, VERSION
+from ..encoders.joint_checkpoint import FULL_LAYERS, LONG_FROM, NUMBERS, OPTIONS, VERSION
 from ..encoders.model_files import read_json
 from .errors import TrainError
 
@@ -74,6 +74,8 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     options = {"gelu": recipe.gelu, "pooling": recipe.pooling, "queries": recipe.query_side}
     unusual: dict[str, Any] = {key: value for key, value in options.items() if value != OPTIONS[key][0]}
     unusual |= {key: getattr(recipe, key) for key, (usual, *_) in NUMBERS.items() if getattr(recipe, key) != usual}
+    if recipe.full_layers:
+        unusual |= {FULL_LAYERS: recipe.full_layers, LONG_FROM: recipe.long_from}
     return {
         "version": VERSION,
         "branch_layers": recipe.branch,

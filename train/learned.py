@@ -91,6 +91,9 @@ class SparseTraining:
     def _model(self) -> Model:
         recipe, base = self.recipe, self.base
         trunk = Trunk(base.folder, recipe.branch)
+        if recipe.full_layers > trunk.shared:
+            below = f"{trunk.shared} layers below the branch"
+            raise TrainError(f"full_layers is {recipe.full_layers}, but {base.folder} has {below}")
         shape = Shape(
             branch=recipe.branch,
             rank=recipe.rank or None,

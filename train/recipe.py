@@ -33,7 +33,20 @@ MINING = ("lexical", "learned", "dense", "base")
 
 
 # What has a bearing on what is exported, and on no step.
-FINISHING = ("name", "idf", "encoder_length", "prune", "expansion", "damping", "query_expansion", "silent", "used")
+FINISHING = (
+    "name",
+    "idf",
+    "encoder_length",
+    "prune",
+    "expansion",
+    "damping",
+    "query_expansion",
+    "silent",
+    "full_layers",
+    "long_from",
+    "repeats",
+    "used",
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,10 @@ class Recipe:
         silent: the finished encoder gives a document nothing by its punctuation and the stop words of this language,
             which are no terms of a query either: by those, that is, which training made terms of no more than a fifth
             of the documents that hold them. They stay what others are understood by. Empty: every token is heard.
+        full_layers: in the finished encoder equal tokens of a long text merge above so many layers of the trunk, for
+            both halves, see `plait.encoders.joint_checkpoint`. 0: they stay apart.
+        long_from: tokens that a long text has at least, for `full_layers`.
+        repeats: what the score of an own word gains, in such a text, where it stands for n tokens: so many times ln n.
         used: the finished encoder has no expansion terms that fewer of the training documents are given than this; a
             head is trained for many that it never uses. 0, and where there are fewer than 4,096 documents: all stay.
         gelu: whether the head's transform has an activation.
@@ -115,6 +132,9 @@ class Recipe:
     damping: float = 0.0
     query_expansion: float = 0.0
     silent: str = ""
+    full_layers: int = 0
+    long_from: int = 128
+    repeats: float = 0.0
     used: int = 0
     gelu: bool = False
     literal: bool = True
@@ -165,6 +185,8 @@ class Recipe:
             raise TrainError(f"silent is {self.silent!r}, expected nothing or one of {languages}")
         if self.silent and self.pooling == "sum":
             raise TrainError(f"silent is {self.silent!r}, expected nothing: with pooling sum every token is heard")
+        if self.full_layers and self.pooling == "sum":
+            raise TrainError(f"full_layers is {self.full_layers}, expected 0: with pooling sum every token counts")
         if self.seeds > self.documents:
             raise TrainError(f"seeds is {self.seeds}, but a step has {self.documents} documents")
         if self.encoder_length < 3 or self.max_length < 3:
@@ -205,6 +227,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "damping": (0, 0.99),
     "query_expansion": (0, 99),
     "used": (0, 1e9),
+    "full_layers": (0, 1000),
+    "long_from": (0, 1e9),
+    "repeats": (0, 99),
     "documents": (2, 1e5),
     "seeds": (1, 1e5),
     "queries": (1, 1e6),

@@ -30,6 +30,9 @@ class Kind:
         static: width of the query table; 0 for none.
         activation: of the sparse half.
         silent: every so manieth token of the vocabulary is silent; 0 for none, 1 for all but special tokens.
+        full: layers below which equal tokens stay apart; None where they never merge.
+        long: tokens of a text whose equal tokens merge, at least.
+        repeats: what own words gain where they merge.
     """
 
     source: str = "bert-pooled"
@@ -40,10 +43,14 @@ class Kind:
     static: int = 0
     activation: str = "log1p"
     silent: int = 0
+    full: int | None = None
+    long: int = 0
+    repeats: float = 0.0
 
     def __str__(self) -> str:
         parts = (self.source, f"b{self.branch_layers}", f"r{self.width}", f"t{self.terms}", self.activation)
         silent = [f"silent{self.silent}"] if self.silent else []
+        silent += [] if self.full is None else [f"merged{self.full}from{self.long}r{self.repeats:g}"]
         return "-".join([*parts, "own" if self.literal else "none", f"s{self.static}", *silent])
 
 
@@ -61,6 +68,11 @@ KINDS = [
     Kind(silent=2),
     Kind(branch_layers=0, terms=70, silent=2, static=8),
     Kind("distilbert-pooled", branch_layers=2, literal=False, silent=3),
+    Kind(silent=2, full=1, long=12, static=8, repeats=0.5),
+    Kind(full=0),
+    Kind(branch_layers=0, terms=70, full=2, long=9, repeats=0.7),
+    Kind("distilbert-pooled", branch_layers=0, silent=3, full=1),
+    Kind("distilbert-masked", branch_layers=2, literal=False, silent=2, full=0, long=10),
 ]
 
 
@@ -70,6 +82,8 @@ def make_joint(kind: Kind, folder: Path, seed: int = 5) -> Path:
     config = json.loads((folder / "config.json").read_text())
     facts = {"version": 1, "branch_layers": kind.branch_layers, "activation": kind.activation}
     config["plait"] = {**facts, "max_length": LENGTH, "literal": kind.literal}
+    if kind.full is not None:
+        config["plait"] |= {"full_layers": kind.full, "long_from": kind.long, "repeats": kind.repeats}
     (folder / "config.json").write_text(json.dumps(config))
     tensors = load_file(folder / "model.safetensors")
     save_file({**tensors, **additions(kind, tensors, config["model_type"], seed)}, folder / "model.safetensors")

@@ -105,7 +105,7 @@ def test_one_pass_gives_what_the_faces_give(kind, texts, tmp_path):
     assert not set(rows.indices) & set(joint.folder.manifest.specials)
 
 
-@pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[5], *KINDS[-3:]], ids=str)
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[5], *KINDS[-8:]], ids=str)
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_vector_does_not_depend_on_its_batch(kind, precision, texts, tmp_path):
     joint = load_joint(make_joint(kind, tmp_path / "checkpoint"), precision=precision)

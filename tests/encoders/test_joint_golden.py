@@ -130,44 +130,60 @@ class Reference:
             x = x + self.tensors["embeddings.token_type_embeddings.weight"][0]
         return self.norm(x, "embeddings.LayerNorm")
 
-    def layer(self, x, start):
+    def layer(self, x, start, counts):
+        """Returns the states that leave a layer; one that stands for n tokens is attended to as n of them."""
         names = {ours: start + theirs for ours, theirs in NAMES[self.family].items()}
         heads = self.config.get("num_attention_heads") or self.config["n_heads"]
         query, key, value = (
             self.linear(x, names[part]).reshape(len(x), heads, -1) for part in ("query", "key", "value")
         )
         scores = np.einsum("ihd,jhd->hij", query, key) / math.sqrt(query.shape[-1])
-        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        shares = np.exp(scores - scores.max(axis=-1, keepdims=True)) * counts
         shares /= shares.sum(axis=-1, keepdims=True)
         attended = np.einsum("hij,jhd->ihd", shares, value).reshape(len(x), -1)
         x = self.norm(self.linear(attended, names["output"]) + x, names["attention_norm"])
         activation = HIDDEN[self.config.get("hidden_act") or self.config["activation"]]
         return self.norm(self.linear(activation(self.linear(x, names["up"])), names["down"]) + x, names["norm"])
 
+    def groups(self, ids):
+        """Returns the places of tokens that are one above some layer: those of each, where they merge."""
+        facts = self.config["plait"]
+        if "full_layers" not in facts or len(ids) < facts["long_from"]:
+            return [[place] for place in range(len(ids))]
+        return [[place for place, other in enumerate(ids) if other == token] for token in dict.fromkeys(ids)]
+
     def states(self, ids):
         """Returns the last states of the trunk and of the branch."""
         depth = self.config.get("num_hidden_layers") or self.config["n_layers"]
         layers = self.config["plait"]["branch_layers"]
-        passed = [self.embeddings(ids)]
-        for number in range(depth):
-            passed.append(self.layer(passed[-1], LAYER[self.family].format(number)))
+        x, counts, full = self.embeddings(ids), np.ones(len(ids)), self.config["plait"].get("full_layers", depth)
+        passed = [x]
+        for number in range(depth + 1):
+            if number == full:
+                counts = np.array([len(group) for group in self.groups(ids)])
+                passed[-1] = np.stack([passed[-1][group].mean(axis=0) for group in self.groups(ids)])
+            if number < depth:
+                passed.append(self.layer(passed[-1], LAYER[self.family].format(number), counts))
         branch = passed[depth - layers]
         for number in range(layers):
-            branch = self.layer(branch, f"sparse.layer.{number}.")
+            branch = self.layer(branch, f"sparse.layer.{number}.", counts)
         return passed[-1], branch
 
     def dense(self, ids):
-        states = self.states(ids)[0]
+        states, counts = self.states(ids)[0], [len(group) for group in self.groups(ids)]
         found = sorted(self.folder.glob("*_Pooling/config.json"))
         settings = json.loads(found[0].read_text()) if found else {}
-        vector = states[0] if settings.get("pooling_mode") == "cls" else states.mean(axis=0)
+        vector = states[0] if settings.get("pooling_mode") == "cls" else np.average(states, axis=0, weights=counts)
         normalised = (self.folder / "modules.json").is_file()
         return vector / np.linalg.norm(vector) if normalised else vector
 
     def sparse(self, ids):
         t = self.tensors
         words = t["embeddings.word_embeddings.weight"]
-        branch, ids = self.heard(self.states(ids)[1], ids)
+        groups = self.groups(ids)
+        more = self.config["plait"].get("repeats", 0) * np.log([len(group) for group in groups])
+        more = self.heard(more, [ids[group[0]] for group in groups])[0]
+        branch, ids = self.heard(self.states(ids)[1], [ids[group[0]] for group in groups])
         z = self.norm(gelu(self.linear(branch, "sparse.transform")), "sparse.norm")
         logits = z @ t.get("sparse.decoder.weight", words).T + t["sparse.decoder.bias"]
         expansion = np.log1p(relu(logits.max(axis=0)))
@@ -176,7 +192,7 @@ class Reference:
         weights = np.zeros(len(words))
         weights[t.get("sparse.terms", np.arange(len(words)))] = expansion
         if self.config["plait"]["literal"]:
-            scores = relu(branch @ t["sparse.literal.weight"] + t["sparse.literal.bias"][ids])
+            scores = relu(branch @ t["sparse.literal.weight"] + t["sparse.literal.bias"][ids] + more)
             for term in set(ids):
                 weights[term] += max(score for score, token in zip(scores, ids, strict=True) if token == term)
         weights[self.specials] = 0
@@ -263,7 +279,8 @@ def test_static_queries_are_the_formula(kind, precision, case):
 
 
 @pytest.mark.parametrize("kind", [Kind(terms=70, static=8), Kind("distilbert-pooled", static=32),
-                                  Kind(silent=2, static=8)], ids=str)  # fmt: skip
+                                  Kind(silent=2, static=8), Kind(silent=2, full=1, long=9, static=8, repeats=1),
+                                  Kind(full=0, static=8)], ids=str)  # fmt: skip
 @settings(max_examples=40)
 @given(words=st.lists(st.sampled_from([*WORDS, "unknownword", "\u2603", "[CLS]", "repeat repeat"]), max_size=50))
 def test_any_text_is_the_formula(kind, words, case):

@@ -151,6 +151,37 @@ def test_silent_tokens_are_not_for_a_sum(folder):
         load_joint(folder)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_equal_tokens_of_long_texts_merge(precision, folder, tmp_path):
+    plain = load_joint(folder, precision=precision)
+    change_config(folder, full_layers=1, long_from=8)
+    joint = load_joint(folder, precision=precision)
+    facts = joint.folder.manifest.joint
+    assert facts is not None
+    assert (facts.full_layers, facts.long_from) == (1, 8)
+    assert joint.dense.identity.activation == plain.dense.identity.activation.replace("mean", "mean-merged@1>=8")
+    assert joint.learned.identity.activation == "max-merged@1>=8+log1p+own"
+    assert joint.learned.identity.differences(plain.learned.identity) != []
+    short, distinct, long = "search engine search engine", "a search engine of open text", "search engine text " * 4
+    for text, same in ((short, True), (distinct, True), (long, False)):  # 6, 8 and 14 tokens
+        (rows, vectors), (ours, theirs) = (one.encode_documents([text]) for one in (plain, joint))
+        assert np.allclose(rows.toarray(), ours.toarray(), atol=1e-5) == same
+        assert np.allclose(vectors, theirs, atol=1e-5) == same
+        np.testing.assert_array_equal(joint.dense.encode_queries([text]), theirs)  # a query is a text like others
+    texts = [short, long, "text " * 12, "search engine text open " * 3, distinct, "search text engine " * 4]
+    together = joint.encode_documents(texts)
+    for at, text in enumerate(texts):
+        rows, vectors = joint.encode_documents([text])
+        np.testing.assert_array_equal(rows.toarray()[0], together[0][at].toarray()[0])
+        np.testing.assert_array_equal(vectors[0], together[1][at])
+
+
+def test_merging_is_not_for_a_sum(folder):
+    change_config(folder, pooling="sum", full_layers=1)
+    with pytest.raises(EncoderError, match="plait has full_layers, which is for pooling 'max', not 'sum'"):
+        load_joint(folder)
+
+
 def test_uses_of_terms_are_counted(tmp_path, texts):
     folder = make_joint(Kind(terms=70, literal=False), tmp_path / "made")
     change_config(folder, prune=0.3)
@@ -191,6 +222,9 @@ def test_weights_that_come_with_a_joint_model(folder):
         ({"prune": 1}, "plait has prune 1, expected a number from 0 to below 1"),
         ({"prune": True}, "plait has prune True, expected a number from 0 to below 1"),
         ({"prune": -0.1}, "plait has prune -0.1, expected a number from 0 to below 1"),
+        ({"full_layers": 9}, "plait has full_layers 9, expected 0 to 1, the layers below the branch"),
+        ({"full_layers": 1.0}, "plait has full_layers 1.0, expected 0 to 1"),
+        ({"full_layers": 1, "long_from": -1}, "plait has long_from -1, expected a number of tokens"),
         ({"expansion": 0}, "plait has expansion 0, expected a number from 0.01 to below 100"),
         ({"expansion": -1}, "plait has expansion -1, expected a number from 0.01 to below 100"),
         ({"damping": 1.5}, "plait has damping 1.5, expected a number from 0 to below 1"),

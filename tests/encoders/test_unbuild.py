@@ -45,6 +45,7 @@ def test_a_joint_model_in_float32_gives_back_its_tensors(kind, tmp_path):
     assert halves[0].terms is None or halves[0].terms.tolist() == halves[1].terms.tolist()
     assert (halves[0].silent is None) == (halves[1].silent is None)
     assert halves[0].silent is None or halves[0].silent.tolist() == halves[1].silent.tolist()
+    assert (halves[0].full_layers, halves[0].long_from) == (halves[1].full_layers, halves[1].long_from)
     folded = {"positions.weight", "types.weight"}
     for name, tensor in theirs.tensors.items():
         if name not in folded and not name.startswith("head."):

@@ -93,6 +93,8 @@ def test_numbers_in_range_are_taken_as_they_are(steps, rate, seed):
             {"silent": "english", "pooling": "sum"},
             "silent is 'english', expected nothing: with pooling sum every token",
         ),
+        ({"full_layers": 1, "pooling": "sum"}, "full_layers is 1, expected 0: with pooling sum every token counts"),
+        ({"full_layers": -1}, "full_layers is -1, expected a number from 0 to 1000"),
         ({"used": -1}, "used is -1, expected a number from 0 to "),
         (
             {"pooling": "sum", "activation": "log1p_log1p"},

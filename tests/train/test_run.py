@@ -293,12 +293,19 @@ class TestGoingOn:
         assert encoder.identity.activation == "max+log1p+own>0.5*2/norm^0.25"
         assert load_learned(second.model, max_length=32).encode_documents(texts).nnz < terms
         told, rows = [], np.load(second.model / "terms.npy") if (second.model / "terms.npy").is_file() else range(10**9)
-        quiet = the_recipe("inference-free", silent="english", used=3)
+        quiet = the_recipe("inference-free", silent="english", used=3, full_layers=1, long_from=16)
         third = run("", given, tmp_path / "out", recipe=quiet, on_event=told.append)
         assert third.losses == first.losses
         assert [one.done for one in told if one.phase == "looking for what is not used"] == [34]
         assert 0 < len(np.load(third.model / "terms.npy")) < len(rows)
-        assert "silent" in json.loads((third.model / "plait.json").read_text())["joint"]
+        facts = json.loads((third.model / "plait.json").read_text())
+        assert facts["joint"]["silent"]
+        assert (facts["joint"]["full_layers"], facts["joint"]["long_from"]) == (1, 16)
+        assert facts["activation"] == "mean-merged@1>=16+l2"
+
+    def test_more_layers_than_are_below_the_branch_are_refused_before_the_first_step(self, given, tmp_path):
+        with pytest.raises(TrainError, match=r"^full_layers is 9, but .*dense has 1 layers below the branch$"):
+            run("", given, tmp_path / "out", recipe=the_recipe("inference-free", full_layers=9))
 
     def test_another_recipe_base_or_data_is_refused(self, given, tmp_path):
         run("inference-free", given, tmp_path / "out")
