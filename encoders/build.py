@@ -206,8 +206,8 @@ def _joint(
     parts = [(half.prune, f">{half.prune:g}"), (half.expansion - 1, f"*{half.expansion:g}"),
              (half.damping, f"/norm^{half.damping:g}")]  # fmt: skip
     finish = "".join(part for differs, part in parts if differs)
-    own = "+own" * half.literal + (f"+{half.repeats:g}ln" if half.repeats and half.literal else "")
     merged = "" if half.full_layers is None else f"{MERGED}{half.full_layers}>={half.long_from}"
+    own = "+own" * half.literal + (f"+{half.repeats:g}ln" if half.repeats and half.literal and merged else "")
     formula = f"{half.pooling}{'' if half.silent is None else '-silent'}{merged}+{activation}" + own + finish
     terms = {} if half.terms is None else {TERMS: npy(half.terms)}
     return Written(

@@ -13,9 +13,10 @@ import numpy as np
 from ..encoders.build import build
 from ..encoders.checkpoint import JOINT_KEY, Checkpoint, is_joint, read_checkpoint
 from ..encoders.contract import EncoderError
-from ..encoders.joint_checkpoint import FULL_LAYERS, LONG_FROM, NUMBERS, OPTIONS, VERSION
+from ..encoders.joint_checkpoint import NUMBERS, OPTIONS, VERSION
 from ..encoders.model_files import read_json
 from .errors import TrainError
+from .recipe import MERGING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,20 +63,52 @@ def write_checkpoint(
     # A query table meets the dense vectors, which are the same where the trunk is.
     if base.checkpoint.config.get(JOINT_KEY) is not None and recipe.trunk == "frozen":
         tensors |= {name: base.checkpoint.raw[name] for name in base.checkpoint.raw if name.startswith("static.")}
-    config = {**base.checkpoint.config, JOINT_KEY: _settings(recipe), "architectures": [type(trunk.model).__name__]}
+    config = {
+        **base.checkpoint.config,
+        JOINT_KEY: _settings(recipe, base.checkpoint),
+        "architectures": [type(trunk.model).__name__],
+    }
     config.pop("torch_dtype", None)
     weights = None if idf is None else _by_token(idf, base)
     return _write(Path(out), base.checkpoint, {**config, "dtype": "float32"}, tensors, weights)
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
+def write_lean(out: str | Path, base: Base, trunk: Trunk, head: SparseHead, recipe: Recipe) -> Path:
+    """Writes a joint checkpoint that is its base with other weights and merging tokens, and returns its folder.
+
+    A query table stays: the vectors that it is for were held.
+
+    Args:
+        out: the folder; one that is there is replaced.
+        base: a joint model.
+        trunk: the shared layers and the dense half.
+        head: the sparse half.
+        recipe: how it was trained.
+    """
+    checkpoint = base.checkpoint
+    tensors = {**checkpoint.raw, **trunk_tensors(trunk, checkpoint), **head_tensors(head, trunk)}
+    settings = {**checkpoint.config[JOINT_KEY], **merging(recipe, checkpoint)}
+    return _write(Path(out), checkpoint, {**checkpoint.config, JOINT_KEY: settings}, tensors, _own_weights(checkpoint))
+
+
+def merging(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Returns what config.json says of equal tokens that merge: as the recipe or else its base has it; {}: none does.
+
+    Vectors that the base gives merged are given by its trunk no other way; a trunk that was tuned learned without.
+    """
+    theirs = checkpoint.config.get(JOINT_KEY) or {}
+    if recipe.full_layers < 0 and recipe.trunk == "frozen" and recipe.pooling == "max":
+        return {key: theirs[key] for key in MERGING if key in theirs}
+    return {key: getattr(recipe, key) for key in MERGING} if recipe.full_layers > 0 else {}
+
+
+def _settings(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
     """Returns what config.json says of the sparse half; what is usual is not said."""
     activation = recipe.activation if recipe.pooling == "max" else "log1p"  # a sum of log1p has no other
     options = {"gelu": recipe.gelu, "pooling": recipe.pooling, "queries": recipe.query_side}
     unusual: dict[str, Any] = {key: value for key, value in options.items() if value != OPTIONS[key][0]}
-    unusual |= {key: getattr(recipe, key) for key, (usual, *_) in NUMBERS.items() if getattr(recipe, key) != usual}
-    if recipe.full_layers:
-        unusual |= {FULL_LAYERS: recipe.full_layers, LONG_FROM: recipe.long_from}
+    numbers = {key: (getattr(recipe, key), usual) for key, (usual, *_) in NUMBERS.items() if key not in MERGING}
+    unusual |= {key: value for key, (value, usual) in numbers.items() if value != usual}
     return {
         "version": VERSION,
         "branch_layers": recipe.branch,
@@ -83,6 +116,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
         "max_length": recipe.encoder_length,
         "literal": recipe.literal,
         **unusual,
+        **merging(recipe, checkpoint),
     }
 
 
@@ -131,8 +165,12 @@ def write_table(out: str | Path, base: Base, table: NDArray[np.float32], project
     checkpoint = base.checkpoint
     raw = {name: tensor for name, tensor in checkpoint.raw.items() if not name.startswith("static.")}
     tensors = {**raw, **_table_tensors(table, projection, checkpoint)}
-    idf = read_json(checkpoint.folder / "idf.json", {}) if is_joint(checkpoint.folder) else {}
-    return _write(Path(out), checkpoint, checkpoint.config, tensors, idf or None)
+    return _write(Path(out), checkpoint, checkpoint.config, tensors, _own_weights(checkpoint))
+
+
+def _own_weights(checkpoint: Checkpoint) -> dict[str, float] | None:
+    """Returns the weights of query tokens that come with a joint model; None where the index weighs."""
+    return (read_json(checkpoint.folder / "idf.json", {}) or None) if is_joint(checkpoint.folder) else None
 
 
 def with_query_table(folder: str | Path, table: NDArray[np.float32], projection: Any = None) -> Path:

@@ -17,6 +17,7 @@ import torch
 from .batches import Batches
 from .errors import TrainError
 from .events import STEPS, Event, Tell
+from .export import merging
 from .live import LiveEncoder
 from .loop import Material, Model, Training
 from .model import Shape, SparseHead, Trunk
@@ -91,9 +92,10 @@ class SparseTraining:
     def _model(self) -> Model:
         recipe, base = self.recipe, self.base
         trunk = Trunk(base.folder, recipe.branch)
-        if recipe.full_layers > trunk.shared:
+        full = merging(recipe, base.checkpoint).get("full_layers", 0)
+        if full > trunk.shared:
             below = f"{trunk.shared} layers below the branch"
-            raise TrainError(f"full_layers is {recipe.full_layers}, but {base.folder} has {below}")
+            raise TrainError(f"equal tokens merge above {full} layers (full_layers), but {base.folder} has {below}")
         shape = Shape(
             branch=recipe.branch,
             rank=recipe.rank or None,

@@ -92,7 +92,7 @@ class Model:
         order: list[int] = []
         kept, dense = [], []
         for group in grouped(lengths):
-            with self._autocast():  # states too: a trunk that learns computes them here
+            with self.autocast():  # states too: a trunk that learns computes them here
                 below, mask = states([documents[at] for at in group])
                 kept.append(self.head.states(below, mask)[mask])
                 dense.append(self._dense(below, mask))
@@ -108,7 +108,8 @@ class Model:
         states = self.trunk.above(below, mask).float() * mask[:, :, None]
         return torch.nn.functional.normalize(states.sum(dim=1), dim=1)
 
-    def _autocast(self) -> Any:
+    def autocast(self) -> Any:
+        """Returns the context in which products are of bfloat16, where the recipe and the device have them so."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=not self._precise)
 
     def parameters(self) -> list[dict[str, Any]]:
@@ -146,98 +147,42 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
 
 
-class Training:
-    """Steps of a recipe over a model; every step depends on the recipe, the seed and its number alone.
+class Steps:
+    """What the steps of every training of a model share: the optimiser, its rates, and what is kept to go on.
 
     Args:
         model: what learns.
-        material: what it learns from.
         recipe: how.
     """
 
-    def __init__(self, model: Model, material: Material, recipe: Recipe) -> None:
-        self.model, self.material, self.recipe = model, material, recipe
+    def __init__(self, model: Model, recipe: Recipe) -> None:
+        self.model, self.recipe = model, recipe
         self.optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.0, betas=(0.9, 0.98))
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
         self.done = 0
 
     def run(self, until: int | None = None) -> Iterator[dict[str, float]]:
-        """Yields what each step measured: losses, penalty, active terms."""
-        last = self.recipe.steps if until is None else min(until, self.recipe.steps)
-        with ThreadPoolExecutor(1, thread_name_prefix="plait-batches") as ahead:  # drawn while the step before computes
-            drawn = ahead.submit(self._drawn, self.done)
-            while self.done < last:
-                step, taught = drawn.result()
-                drawn = ahead.submit(self._drawn, self.done + 1)
-                measured = self._step(step, taught)
-                self.done += 1
-                yield {"step": self.done, **measured}
+        """Yields what each step measured."""
+        raise NotImplementedError
 
-    def _drawn(self, number: int) -> tuple[Step, NDArray[np.float32] | None]:
-        step, teacher = self.material.batches(number), self.material.teacher
-        return step, None if teacher is None else teacher(step.queries, step.documents)
+    def _last(self, until: int | None) -> int:
+        return self.recipe.steps if until is None else min(until, self.recipe.steps)
 
-    def _step(self, step: Step, taught: NDArray[np.float32] | None) -> dict[str, float]:
-        recipe, device = self.recipe, self.model.device
-        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
-            group["lr"] = rate * _rate(self.done, recipe)
-        material = self.material
-        vectors, order, dense = self.model.encode(step.documents.tolist(), material.documents, material.states)
-        columns, queries, query_vectors = self._queries(step.queries)
-        scores = queries @ vectors.gathered(columns).T * recipe.scale
-        # rows of `vectors` are in the order of `order`; the step's documents are ascending
-        place = torch.from_numpy(np.searchsorted(step.documents, order)).to(device)
-        positives = torch.from_numpy(step.positives).to(device)[:, place]
-        target = scores.detach() if taught is None else torch.from_numpy(taught).to(device)[:, place]
-        losses = {name: LOSSES[name](scores, target, positives) for name, weight in recipe.losses.items() if weight}
-        total = sum((recipe.losses[name] * value for name, value in losses.items()), scores.sum() * 0)
-        penalty = PENALTIES[recipe.penalty](vectors, recipe.tau)
-        warm = min(1.0, (self.done + 1) / max(1.0, recipe.steps * recipe.warm_up)) ** 2
-        total = total + recipe.penalty_weight * warm * penalty
-        if query_vectors is not None and recipe.query_penalty_weight:
-            total = total + recipe.query_penalty_weight * warm * PENALTIES[recipe.penalty](query_vectors, recipe.tau)
-        if recipe.keep_dense and self.material.dense is not None:
-            kept = torch.from_numpy(self.material.dense[order]).to(device)
-            losses["dense"] = (1 - (dense * kept).sum(dim=1)).mean()
-            total = total + recipe.keep_dense * losses["dense"]
-        self._learn(total)
-        measured = {name: float(value.detach()) for name, value in losses.items()}
-        return {
-            "loss": float(total.detach()),
-            **measured,
-            "flops": float(penalty.detach()),
-            "active": len(vectors.rows) / len(order),
-        }
-
-    def _learn(self, total: Tensor) -> None:
+    def _descend(self, total: Tensor) -> None:
+        """Adds the gradient of a loss."""
         if not math.isfinite(float(total.detach())):
             raise TrainError(f"the loss of step {self.done + 1} is not a number: {_CALMER}")
-        self.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        for group in self.optimiser.param_groups:
+
+    def _move(self) -> None:
+        """Takes the step along what was added, and forgets it."""
+        for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * _rate(self.done, self.recipe)
             norm = torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
             if not math.isfinite(float(norm)):
                 raise TrainError(f"the gradient of step {self.done + 1} is not a number: {_CALMER}")
         self.optimiser.step()
-
-    def _queries(self, queries: NDArray[np.int64]) -> tuple[Tensor, Tensor, Sparse | None]:
-        """Returns the columns that occur, ascending, queries over them, and the vectors of queries with gradient."""
-        ids, device = self.material.queries, self.model.device
-        if self.recipe.query_side == "encoded":
-            live = Live(self.model.trunk, ids, device)
-            vectors, order, _ = self.model.encode(queries.tolist(), ids, live)
-            columns = torch.unique(vectors.columns)
-            place = torch.from_numpy(np.argsort(order)).to(device)
-            return columns, vectors.gathered(columns)[place], vectors
-        terms = [np.unique(ids[query]) for query in queries.tolist()]
-        weighed = self.material.idf > 0
-        terms = [one[weighed[one]] for one in terms]
-        columns = np.unique(np.concatenate([np.empty(0, np.int64), *terms]))
-        table = np.zeros((len(terms), len(columns)), np.float32)
-        weights = self.material.idf if self.recipe.query_side == "idf" else (self.material.idf > 0)
-        for row, one in enumerate(terms):
-            table[row, np.searchsorted(columns, one)] = weights[one]
-        return torch.from_numpy(columns).to(device), torch.from_numpy(table).to(device), None
+        self.optimiser.zero_grad(set_to_none=True)
 
     def save(self, folder: Path) -> None:
         """Writes all that is needed to go on; the folder changes whole or not at all."""
@@ -282,6 +227,85 @@ class Training:
         self.optimiser.load_state_dict(state)
         self.done = done
         return True
+
+
+class Training(Steps):
+    """Steps of a recipe over a model; every step depends on the recipe, the seed and its number alone.
+
+    Args:
+        model: what learns.
+        material: what it learns from.
+        recipe: how.
+    """
+
+    def __init__(self, model: Model, material: Material, recipe: Recipe) -> None:
+        super().__init__(model, recipe)
+        self.material = material
+
+    def run(self, until: int | None = None) -> Iterator[dict[str, float]]:
+        """Yields what each step measured: losses, penalty, active terms."""
+        last = self._last(until)
+        with ThreadPoolExecutor(1, thread_name_prefix="plait-batches") as ahead:  # drawn while the step before computes
+            drawn = ahead.submit(self._drawn, self.done)
+            while self.done < last:
+                step, taught = drawn.result()
+                drawn = ahead.submit(self._drawn, self.done + 1)
+                measured = self._step(step, taught)
+                self.done += 1
+                yield {"step": self.done, **measured}
+
+    def _drawn(self, number: int) -> tuple[Step, NDArray[np.float32] | None]:
+        step, teacher = self.material.batches(number), self.material.teacher
+        return step, None if teacher is None else teacher(step.queries, step.documents)
+
+    def _step(self, step: Step, taught: NDArray[np.float32] | None) -> dict[str, float]:
+        recipe, device, material = self.recipe, self.model.device, self.material
+        vectors, order, dense = self.model.encode(step.documents.tolist(), material.documents, material.states)
+        columns, queries, query_vectors = self._queries(step.queries)
+        scores = queries @ vectors.gathered(columns).T * recipe.scale
+        # rows of `vectors` are in the order of `order`; the step's documents are ascending
+        place = torch.from_numpy(np.searchsorted(step.documents, order)).to(device)
+        positives = torch.from_numpy(step.positives).to(device)[:, place]
+        target = scores.detach() if taught is None else torch.from_numpy(taught).to(device)[:, place]
+        losses = {name: LOSSES[name](scores, target, positives) for name, weight in recipe.losses.items() if weight}
+        total = sum((recipe.losses[name] * value for name, value in losses.items()), scores.sum() * 0)
+        penalty = PENALTIES[recipe.penalty](vectors, recipe.tau)
+        warm = min(1.0, (self.done + 1) / max(1.0, recipe.steps * recipe.warm_up)) ** 2
+        total = total + recipe.penalty_weight * warm * penalty
+        if query_vectors is not None and recipe.query_penalty_weight:
+            total = total + recipe.query_penalty_weight * warm * PENALTIES[recipe.penalty](query_vectors, recipe.tau)
+        if recipe.keep_dense and self.material.dense is not None:
+            kept = torch.from_numpy(self.material.dense[order]).to(device)
+            losses["dense"] = (1 - (dense * kept).sum(dim=1)).mean()
+            total = total + recipe.keep_dense * losses["dense"]
+        self._descend(total)
+        self._move()
+        measured = {name: float(value.detach()) for name, value in losses.items()}
+        return {
+            "loss": float(total.detach()),
+            **measured,
+            "flops": float(penalty.detach()),
+            "active": len(vectors.rows) / len(order),
+        }
+
+    def _queries(self, queries: NDArray[np.int64]) -> tuple[Tensor, Tensor, Sparse | None]:
+        """Returns the columns that occur, ascending, queries over them, and the vectors of queries with gradient."""
+        ids, device = self.material.queries, self.model.device
+        if self.recipe.query_side == "encoded":
+            live = Live(self.model.trunk, ids, device)
+            vectors, order, _ = self.model.encode(queries.tolist(), ids, live)
+            columns = torch.unique(vectors.columns)
+            place = torch.from_numpy(np.argsort(order)).to(device)
+            return columns, vectors.gathered(columns)[place], vectors
+        terms = [np.unique(ids[query]) for query in queries.tolist()]
+        weighed = self.material.idf > 0
+        terms = [one[weighed[one]] for one in terms]
+        columns = np.unique(np.concatenate([np.empty(0, np.int64), *terms]))
+        table = np.zeros((len(terms), len(columns)), np.float32)
+        weights = self.material.idf if self.recipe.query_side == "idf" else (self.material.idf > 0)
+        for row, one in enumerate(terms):
+            table[row, np.searchsorted(columns, one)] = weights[one]
+        return torch.from_numpy(columns).to(device), torch.from_numpy(table).to(device), None
 
 
 STATE = "state.safetensors"

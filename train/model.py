@@ -74,10 +74,10 @@ class Trunk(nn.Module):
     def __init__(self, folder: str | Path, branch: int) -> None:
         super().__init__()
         self.model = _loaded(folder)
-        layers = _layers(self.model)
-        if not 0 <= branch <= len(layers):
-            raise TrainError(f"branch is {branch}, but {folder} has {len(layers)} layers")
-        self.shared = len(layers) - branch
+        depth = len(self.layers)
+        if not 0 <= branch <= depth:
+            raise TrainError(f"branch is {branch}, but {folder} has {depth} layers")
+        self.shared = depth - branch
         self.width = int(self.model.config.hidden_size)
 
     @property
@@ -85,20 +85,24 @@ class Trunk(nn.Module):
         """The word table, (vocabulary, width)."""
         return self.model.get_input_embeddings().weight
 
+    @property
+    def layers(self) -> Any:
+        """All layers, an `nn.ModuleList`."""
+        return _layers(self.model)
+
     def shared_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yields the names and values of everything below the cut."""
         yield from self.model.embeddings.named_parameters(prefix="embeddings")
-        for number, layer in enumerate(_layers(self.model)[: self.shared]):
+        for number, layer in enumerate(self.layers[: self.shared]):
             yield from layer.named_parameters(prefix=f"layer.{number}")
 
     def below(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Returns the states where the branch leaves, (batch, length, width)."""
-        x = self.model.embeddings(input_ids=ids)
-        return through(_layers(self.model)[: self.shared], x, mask)
+        return through(self.layers[: self.shared], self.model.embeddings(input_ids=ids), mask)
 
     def above(self, states: Tensor, mask: Tensor) -> Tensor:
         """Returns the last states, given those where the branch leaves."""
-        return through(_layers(self.model)[self.shared :], states, mask)
+        return through(self.layers[self.shared :], states, mask)
 
 
 def _loaded(folder: str | Path) -> Any:
@@ -141,7 +145,7 @@ def through(layers: Iterable[nn.Module], states: Tensor, mask: Tensor) -> Tensor
     Args:
         layers: of a Hugging Face encoder.
         states: (batch, length, width).
-        mask: bool (batch, length), true where there is a token.
+        mask: (batch, length): bool, true where there is a token, or float, what is added to its attention.
     """
     seen = mask[:, None, None, :]  # broadcast over heads and queries; a boolean mask suits scaled_dot_product_attention
     for layer in layers:
@@ -165,7 +169,7 @@ class SparseHead(nn.Module):
         self.shape = shape
         self.vocabulary = len(trunk.words)
         # With no gradient below the branch, the copy is the only part of the transformer that learns.
-        self.layers = copy.deepcopy(nn.ModuleList(list(_layers(trunk.model)[trunk.shared :]))).requires_grad_(True)
+        self.layers = copy.deepcopy(nn.ModuleList(list(trunk.layers[trunk.shared :]))).requires_grad_(True)
         width = shape.rank or trunk.width
         self.transform = nn.Linear(trunk.width, width)
         self.norm = nn.LayerNorm(width, eps=float(getattr(trunk.model.config, "layer_norm_eps", 1e-12)))

@@ -26,13 +26,15 @@ Weights = dict[str, float]
 QUERIES = ("encoded", "binary", "idf")
 NORMS = ("minmax", "zscore", "none")
 LOSS_NAMES = ("kl", "infonce", "margin_mse")
+BOTH_LOSSES = ("dense", "states", "terms", "own")  # of the strand "both"
 PENALTY_NAMES = ("flops", "l0", "l1", "none")
 ACTIVATION_NAMES = ("log1p", "log1p_log1p")
 POOLING_NAMES = ("max", "sum")
 MINING = ("lexical", "learned", "dense", "base")
 
 
-# What has a bearing on what is exported, and on no step.
+MERGING = ("full_layers", "long_from", "repeats")
+# What has a bearing on what is exported, and on no step; `MERGING` on those of strand "both".
 FINISHING = (
     "name",
     "idf",
@@ -42,9 +44,7 @@ FINISHING = (
     "damping",
     "query_expansion",
     "silent",
-    "full_layers",
-    "long_from",
-    "repeats",
+    *MERGING,
     "used",
 )
 
@@ -55,7 +55,8 @@ class Recipe:
 
     Attributes:
         name: what it is called.
-        strand: "learned" trains a sparse head, "dense" a static query table.
+        strand: "learned" trains a sparse head, "dense" a static query table, "both" a joint model whose equal tokens
+            merge (`full_layers`), towards what it gives where none does; what else finishes it is its base's.
         steps: gradient steps.
         documents: documents in a step.
         seeds: queries drawn for a step; each brings its document and shares the rest of the places among its hard
@@ -81,7 +82,8 @@ class Recipe:
             which are no terms of a query either: by those, that is, which training made terms of no more than a fifth
             of the documents that hold them. They stay what others are understood by. Empty: every token is heard.
         full_layers: in the finished encoder equal tokens of a long text merge above so many layers of the trunk, for
-            both halves, see `plait.encoders.joint_checkpoint`. 0: they stay apart.
+            both halves, see `plait.encoders.joint_checkpoint`. 0: they stay apart. -1: as in the base, where its trunk
+            is frozen; else they stay apart.
         long_from: tokens that a long text has at least, for `full_layers`.
         repeats: what the score of an own word gains, in such a text, where it stands for n tokens: so many times ln n.
         used: the finished encoder has no expansion terms that fewer of the training documents are given than this; a
@@ -132,7 +134,7 @@ class Recipe:
     damping: float = 0.0
     query_expansion: float = 0.0
     silent: str = ""
-    full_layers: int = 0
+    full_layers: int = -1
     long_from: int = 128
     repeats: float = 0.0
     used: int = 0
@@ -168,14 +170,17 @@ class Recipe:
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise TrainError(f"{name} is {getattr(self, name)!r}, expected a number from {low:g} to {high:g}")
-        _check_keys("losses", self.losses, LOSS_NAMES)
+        known = BOTH_LOSSES if self.strand == "both" else LOSS_NAMES
+        _check_keys("losses", self.losses, known)
         _check_weights("losses", self.losses)
         _check_weights("teachers", self.teachers)
         for way in self.mining:
             if way not in MINING:
                 raise TrainError(f"mining has {way!r}, expected some of {', '.join(MINING)}")
-        if self.strand == "learned" and not self.losses:
-            raise TrainError(f"losses is empty, expected some of {', '.join(LOSS_NAMES)}")
+        if self.strand != "dense" and not self.losses:
+            raise TrainError(f"losses is empty, expected some of {', '.join(known)}")
+        if self.strand == "both":
+            self._check_both()
         if any(self.losses.get(name) for name in ("kl", "margin_mse")) and not self.teachers:
             raise TrainError("the losses kl and margin_mse need teachers: give some, or use infonce alone")
         if self.pooling == "sum" and self.activation != "log1p":
@@ -185,12 +190,20 @@ class Recipe:
             raise TrainError(f"silent is {self.silent!r}, expected nothing or one of {languages}")
         if self.silent and self.pooling == "sum":
             raise TrainError(f"silent is {self.silent!r}, expected nothing: with pooling sum every token is heard")
-        if self.full_layers and self.pooling == "sum":
+        if self.full_layers > 0 and self.pooling == "sum":
             raise TrainError(f"full_layers is {self.full_layers}, expected 0: with pooling sum every token counts")
-        if self.seeds > self.documents:
+        if self.strand == "learned" and self.seeds > self.documents:
             raise TrainError(f"seeds is {self.seeds}, but a step has {self.documents} documents")
         if self.encoder_length < 3 or self.max_length < 3:
             raise TrainError("max_length and encoder_length are at least 3: [CLS], a token, [SEP]")
+
+    def _check_both(self) -> None:
+        if self.full_layers < 1:
+            raise TrainError(f"full_layers is {self.full_layers}, expected at least 1: strand both is for what merges")
+        for name in set(FINISHING) - {"name", *MERGING}:
+            given, usual = getattr(self, name), getattr(Recipe, name)
+            if given != usual:
+                raise TrainError(f"{name} is {given!r}, but strand both keeps what its base has: leave it {usual!r}")
 
     def to_json(self) -> dict[str, Any]:
         """Returns the recipe as plain JSON values."""
@@ -198,7 +211,8 @@ class Recipe:
 
     def steps_differ(self, other: Mapping[str, Any]) -> list[str]:
         """Returns the fields in which a recipe, given as `to_json` has it, asks for other steps."""
-        return [name for name, value in self.to_json().items() if name not in FINISHING and other.get(name) != value]
+        free = set(FINISHING) - set(MERGING if self.strand == "both" else ())
+        return [name for name, value in self.to_json().items() if name not in free and other.get(name) != value]
 
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """Returns the recipe with other values.
@@ -210,7 +224,7 @@ class Recipe:
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "strand": ("learned", "dense"),
+    "strand": ("learned", "dense", "both"),
     "query_side": QUERIES,
     "idf": ("corpus", "trained"),
     "trunk": ("frozen", "tuned"),
@@ -227,7 +241,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "damping": (0, 0.99),
     "query_expansion": (0, 99),
     "used": (0, 1e9),
-    "full_layers": (0, 1000),
+    "full_layers": (-1, 1000),
     "long_from": (0, 1e9),
     "repeats": (0, 99),
     "documents": (2, 1e5),
@@ -354,6 +368,23 @@ RECIPES: dict[str, Recipe] = {
             rate=3e-4,
             layer_rate=3e-5,
             decay=0.7,
+        ),
+        # Equal tokens of long texts merge, at the same results (`plait.train.lean`).
+        Recipe(
+            "lean",
+            strand="both",
+            trunk="tuned",
+            steps=700,
+            documents=32,
+            full_layers=3,
+            repeats=0.1,
+            losses={"dense": 3.0, "states": 0.3, "terms": 0.5, "own": 0.5},
+            teachers={},
+            mining=(),
+            rate=1e-4,
+            layer_rate=1e-4,
+            decay=0.8,
+            max_length=256,
         ),
         # arXiv 2505.12260: a dense query is a sum of table rows.
         Recipe(

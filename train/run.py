@@ -25,7 +25,7 @@ from ..eval import EvalError, load_beir
 from .card import write_card
 from .errors import TrainError
 from .events import EVALUATION, Event, Tell, silent
-from .export import CHECKPOINT, MODEL, build_model, write_checkpoint, write_table
+from .export import CHECKPOINT, MODEL, build_model, write_checkpoint, write_lean, write_table
 from .judge import HeldOut, Judged, on_beir
 from .pairs import read_training
 from .prepare import Base, Texts, divided, open_base
@@ -34,6 +34,7 @@ from .report import REPORT, TrainReport, checksums, thinned, trainings_of, versi
 from .trim import leave_out
 
 if TYPE_CHECKING:
+    from .lean import LeanTraining
     from .learned import SparseTraining
     from .static import StaticTable
 
@@ -106,7 +107,8 @@ def train(
     use_threads(threads)
     start = open_base(base)
     start.check_length("max_length", chosen.max_length)
-    start.check_length("encoder_length", chosen.encoder_length)
+    if chosen.strand != "both":  # which reads as many as its base
+        start.check_length("encoder_length", chosen.encoder_length)
     tell(Event("reading"))
     given = read_training(data, limit=limit, seed=chosen.seed, generate=generate, skip_bad=skip_bad)
     texts = divided(given, exclude, held_out, chosen.seed)
@@ -124,6 +126,15 @@ def train(
             return job.report(tables.done, began, tables.log, finished=False)
         job.log, job.done = tables.log, tables.done
         job.table(table, precision)
+    elif chosen.strand == "both":
+        from .lean import LeanTraining
+
+        lean = LeanTraining(chosen, start, texts, device=where, tell=tell)
+        lean.resume(job.state)
+        if not lean.run(job.state, every=checkpoint_every, stop=stopped):
+            return job.report(lean.done, began, lean.log, finished=False)
+        job.log, job.done = lean.log, lean.done
+        job.lean(lean, precision)
     else:
         from .learned import SparseTraining
 
@@ -264,7 +275,7 @@ class Job:
             encoders = {"lexical": "english", "learned": joint.learned, "dense": joint.dense}
         else:
             encoders = {"lexical": "english", "dense": load_dense(model)}
-        if self._held is not None and self.recipe.strand == "learned":
+        if self._held is not None and self.recipe.strand != "dense":
             yield self._held.judge_learned(encoders["learned"])
         elif self._held is not None and static is not None:
             vectors = {"dense": encoders["dense"], "dense, static queries": static}
@@ -304,6 +315,13 @@ class Job:
         """Writes the base with a query table, and the ONNX model."""
         self._tell(Event("exporting"))
         write_table(self.out / CHECKPOINT, self.base, table.table, table.projection)
+        self._build(precision)
+
+    def lean(self, training: LeanTraining, precision: str) -> None:
+        """Writes the base with what was learned, and the ONNX model."""
+        self._tell(Event("exporting"))
+        model = training.model
+        write_lean(self.out / CHECKPOINT, self.base, model.trunk, model.head, self.recipe)
         self._build(precision)
 
     def _build(self, precision: str) -> None:
@@ -362,6 +380,8 @@ class Job:
 def _dense_half(recipe: Recipe) -> str:
     if recipe.strand == "dense":
         return "unchanged: a query table was added, document vectors are those of the base"
+    if recipe.strand == "both":
+        return f"drawn to the base's vectors, where equal tokens of long texts merge above layer {recipe.full_layers}"
     if recipe.trunk == "frozen":
         return "unchanged: the trunk was frozen, its vectors are those of the base"
     if recipe.keep_dense:

@@ -26,7 +26,8 @@ def toml(values):
 
 
 def test_the_named_recipes_are_the_promised_ones():
-    names = ["splade", "splade-doc", "inference-free", "inference-free-l0", "plait-mini", "further", "static-query"]
+    names = ["splade", "splade-doc", "inference-free", "inference-free-l0", "plait-mini", "further", "lean"]
+    names += ["static-query"]
     assert list(RECIPES) == names
     assert {name: recipe.name for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}
     assert (RECIPES["inference-free-l0"].penalty, RECIPES["inference-free-l0"].activation) == ("l0", "log1p_log1p")
@@ -94,7 +95,7 @@ def test_numbers_in_range_are_taken_as_they_are(steps, rate, seed):
             "silent is 'english', expected nothing: with pooling sum every token",
         ),
         ({"full_layers": 1, "pooling": "sum"}, "full_layers is 1, expected 0: with pooling sum every token counts"),
-        ({"full_layers": -1}, "full_layers is -1, expected a number from 0 to 1000"),
+        ({"full_layers": -2}, "full_layers is -2, expected a number from -1 to 1000"),
         ({"used": -1}, "used is -1, expected a number from 0 to "),
         (
             {"pooling": "sum", "activation": "log1p_log1p"},
@@ -106,6 +107,22 @@ def test_a_wrong_value_is_named_with_what_was_expected(changes, said, tmp_path):
     with pytest.raises(TrainError) as caught:
         RECIPES["inference-free"].changed(changes)
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"losses": {}}, "losses is empty, expected some of dense, states, terms, own"),
+        ({"losses": {"kl": 1.0}}, "losses has 'kl', expected some of dense, states, terms, own"),
+        ({"full_layers": 0}, "full_layers is 0, expected at least 1: strand both is for what merges"),
+        ({"prune": 0.1}, "prune is 0.1, but strand both keeps what its base has: leave it 0.0"),
+        ({"idf": "trained"}, "idf is 'trained', but strand both keeps what its base has: leave it 'corpus'"),
+    ],
+)
+def test_a_wrong_value_of_a_recipe_for_both_halves_is_named(changes, said):
+    with pytest.raises(TrainError) as caught:
+        RECIPES["lean"].changed(changes)
+    assert str(caught.value) == said
 
 
 def test_infonce_alone_needs_no_teacher():

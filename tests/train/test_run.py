@@ -304,7 +304,9 @@ class TestGoingOn:
         assert facts["activation"] == "mean-merged@1>=16+l2"
 
     def test_more_layers_than_are_below_the_branch_are_refused_before_the_first_step(self, given, tmp_path):
-        with pytest.raises(TrainError, match=r"^full_layers is 9, but .*dense has 1 layers below the branch$"):
+        with pytest.raises(
+            TrainError, match=r"^equal tokens merge above 9 layers \(full_layers\), but .*dense has 1 layers below"
+        ):
             run("", given, tmp_path / "out", recipe=the_recipe("inference-free", full_layers=9))
 
     def test_another_recipe_base_or_data_is_refused(self, given, tmp_path):
