@@ -188,6 +188,7 @@ class LeanSteps(Steps):
 
     def _step(self) -> dict[str, float]:
         texts, found = self.drawn(self.done), []
+        self._begin()
         for group in grouped([len(one) for one in texts]):
             losses = self.distances(*padded([texts[at] for at in group], self.model.device))
             share = len(group) / len(texts)

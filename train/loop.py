@@ -168,6 +168,10 @@ class Steps:
     def _last(self, until: int | None) -> int:
         return self.recipe.steps if until is None else min(until, self.recipe.steps)
 
+    def _begin(self) -> None:
+        """Begins a step: forgets the gradient of the last."""
+        self.optimiser.zero_grad(set_to_none=True)
+
     def _descend(self, total: Tensor) -> None:
         """Adds the gradient of a loss."""
         if not math.isfinite(float(total.detach())):
@@ -175,14 +179,13 @@ class Steps:
         total.backward()
 
     def _move(self) -> None:
-        """Takes the step along what was added, and forgets it."""
+        """Takes the step along what was added."""
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * _rate(self.done, self.recipe)
             norm = torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
             if not math.isfinite(float(norm)):
                 raise TrainError(f"the gradient of step {self.done + 1} is not a number: {_CALMER}")
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
 
     def save(self, folder: Path) -> None:
         """Writes all that is needed to go on; the folder changes whole or not at all."""
@@ -278,6 +281,7 @@ class Training(Steps):
             kept = torch.from_numpy(self.material.dense[order]).to(device)
             losses["dense"] = (1 - (dense * kept).sum(dim=1)).mean()
             total = total + recipe.keep_dense * losses["dense"]
+        self._begin()
         self._descend(total)
         self._move()
         measured = {name: float(value.detach()) for name, value in losses.items()}
