@@ -369,7 +369,7 @@ RECIPES: dict[str, Recipe] = {
             layer_rate=3e-5,
             decay=0.7,
         ),
-        # Equal tokens of long texts merge, at the same results (`plait.train.lean`).
+        # Equal tokens of long texts merge, at nearly the same results (`plait.train.lean`).
         Recipe(
             "lean",
             strand="both",
