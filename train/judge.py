@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..encoders.contract import FullQueries, SparseEncoder, full_queries
+from ..encoders.contract import DenseEncoder, FullQueries, SparseEncoder, full_queries
 from ..eval import EvalError, evaluate, load_beir, score_run
 from ..retriever import PlaitError, Retriever
 from .encoded import Vectors
@@ -285,9 +285,14 @@ class HeldOut:
         scores = from_vectors(vectors).scores(np.arange(len(self.queries)), np.arange(len(self.documents)))
         return _judged(HELD_OUT, len(self.documents), {"learned": self._measured(scores)}, counting)
 
-    def judge_dense(self, documents: Any, queries: Mapping[str, Any]) -> Judged:
-        """Returns what query vectors (queries, dim) of different makes, by name, score with document vectors."""
-        scores = {name: self._measured(vectors @ documents.T) for name, vectors in queries.items()}
+    def judge_dense(self, systems: Mapping[str, tuple[DenseEncoder, DenseEncoder]]) -> Judged:
+        """Returns what dense encoders score, by name: one of the documents and one of the queries."""
+        distinct = {id(of): of for of, _ in systems.values()}
+        encoded = {key: of.encode_documents(self.documents) for key, of in distinct.items()}
+        scores = {
+            name: self._measured(asks.encode_queries(self.queries) @ encoded[id(of)].T)
+            for name, (of, asks) in systems.items()
+        }
         return _judged(HELD_OUT, len(self.documents), scores, None)
 
     def _measured(self, scores: NDArray[np.float32]) -> dict[str, float]:

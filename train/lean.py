@@ -7,6 +7,9 @@ weights of own words, and what each token leaves the last layer with are drawn t
 no judgements. Short texts take part, as nothing merges in them: what is learned must leave them as they are.
 
 Layers below the merging have the same to do in both, so they stay, and run once for both.
+
+With the loss "order" the dense half learns more than its base knows: which texts other encoders find alike, larger ones
+as a rule (`plait.train.alike`). The vectors move then, and the sparse half is held where it was.
 """
 
 # pyright: reportMissingImports=false
@@ -24,12 +27,14 @@ from torch import Tensor
 
 from ..encoders.contract import EncoderError
 from ..encoders.joint_checkpoint import read_sparse_half
+from .alike import Alike
 from .errors import TrainError
 from .events import STEPS, Event, Tell
 from .heads import ACTIVATIONS
 from .learned import LOG
 from .loop import Model, Steps
 from .model import Shape, SparseHead, Trunk, through
+from .prepare import BASE, Encodings
 from .report import read_log, write_log
 from .start import go_on
 from .states import grouped, padded
@@ -203,6 +208,10 @@ class LeanSteps(Steps):
 
         A token is compared with the mean of those that it stands for, its weight with their largest.
         """
+        return self._compared(ids, mask)[1]
+
+    def _compared(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the model's dense vectors of some texts, and the distances."""
         with self.model.autocast():
             with torch.no_grad():
                 below = self._teacher.below(ids, mask).float()
@@ -221,7 +230,68 @@ class LeanSteps(Steps):
             "terms": _apart(found.terms, wanted.terms),
             "own": _apart(found.own, wanted.own),
         }
-        return {name: losses[name] for name, weight in self.recipe.losses.items() if weight}
+        return found.dense, {
+            name: losses[name] for name, weight in self.recipe.losses.items() if weight and name in losses
+        }
+
+
+class TaughtSteps(LeanSteps):
+    """Steps in which the dense half also learns which of a step's texts others find alike.
+
+    All of a step's texts are compared with one another, so they are held together, which takes more memory.
+
+    Args:
+        model: what learns.
+        teacher: what both halves are held to.
+        documents: token ids of each document.
+        queries: token ids of the query of each pair.
+        alike: what others find alike.
+        recipe: how.
+    """
+
+    def __init__(
+        self, model: JointModel, teacher: JointModel, documents: Ids, queries: Ids, alike: Alike, recipe: Recipe
+    ) -> None:
+        super().__init__(model, teacher, (), recipe)
+        self._documents, self._queries, self._alike = documents, queries, alike
+
+    def _step(self) -> dict[str, float]:
+        recipe, device = self.recipe, self.model.device
+        random = np.random.default_rng([recipe.seed, self.done])
+        lesson = self._alike.lesson(random, recipe.documents, recipe.seeds)
+        texts = [self._documents[at] for at in lesson.documents] + [self._queries[at] for at in lesson.pairs]
+        self._begin()
+        order: list[int] = []
+        vectors: list[Tensor] = []
+        sums = {name: torch.zeros((), device=device) for name, weight in recipe.losses.items() if weight}
+        for group in grouped([len(one) for one in texts]):
+            dense, losses = self._compared(*padded([texts[at] for at in group], device))
+            for name, value in losses.items():
+                sums[name] = sums[name] + len(group) / len(texts) * value
+            vectors.append(dense)
+            order += group
+        rows = torch.cat(vectors)[torch.from_numpy(np.argsort(order)).to(device)]
+        wanted = torch.from_numpy(self._alike.wanted(lesson)).to(device)
+        sums["order"] = order_apart(rows, wanted * recipe.teacher_scale, recipe.scale)
+        total = torch.stack([recipe.losses[name] * value for name, value in sums.items()]).sum()
+        self._descend(total)
+        self._move()
+        return {"loss": float(total.detach()), **{name: float(value.detach()) for name, value in sums.items()}}
+
+
+def order_apart(vectors: Tensor, wanted: Tensor, scale: float) -> Tensor:
+    """Returns how far texts are from ordering a step's documents as they should: the mean divergence of softmaxes.
+
+    Args:
+        vectors: (n, width), those of the documents first.
+        wanted: (n, documents), what a text's scores should be, up to a constant; its own is passed over.
+        scale: what cosines are multiplied by.
+    """
+    count = wanted.shape[1]
+    same = torch.eye(len(vectors), count, dtype=torch.bool, device=vectors.device)
+    found = (scale * vectors @ vectors[:count].T).masked_fill(same, _NEVER).log_softmax(dim=1)
+    aim = wanted.masked_fill(same, _NEVER).log_softmax(dim=1)
+    return torch.nn.functional.kl_div(found, aim, reduction="batchmean", log_target=True)
 
 
 def _apart(found: Tensor, wanted: Tensor) -> Tensor:
@@ -236,6 +306,7 @@ class LeanTraining:
         recipe: what to do.
         base: what to start from, and the teacher.
         texts: what to learn from: documents and queries alike, whichever answers which.
+        cache: where the vectors of other teachers are kept.
         device: where to compute.
         tell: told how far it is.
 
@@ -243,27 +314,36 @@ class LeanTraining:
         TrainError: the base is no joint model or merges already, or no text is long enough.
     """
 
-    def __init__(self, recipe: Recipe, base: Base, texts: Texts, *, device: torch.device, tell: Tell) -> None:
+    def __init__(
+        self, recipe: Recipe, base: Base, texts: Texts, *, cache: Path, device: torch.device, tell: Tell
+    ) -> None:
         self.recipe = recipe
         self.log: list[dict[str, float]] = []
         self._tell = tell
         half = _half(base, recipe)
+        alike = _alike(recipe, Encodings(texts.training, cache, tell, base, recipe.max_length))
         tell(Event("tokenising"))
-        documents = base.ids(list(dict.fromkeys(texts.training.documents)), recipe.max_length, "document")
-        queries = base.ids(list(dict.fromkeys(texts.training.queries)), recipe.max_length, "query")
+        documents = base.ids(texts.training.documents, recipe.max_length, "document")
+        place = {text: at for at, text in enumerate(dict.fromkeys(texts.training.queries))}
+        queries = base.ids(list(place), recipe.max_length, "query")
         long = [one for one in documents if len(one) >= recipe.long_from]
         short = [one for one in documents if len(one) < recipe.long_from]
-        if not long:
+        if not long and alike is None:
             raise TrainError(
                 f"no document has {recipe.long_from} tokens, from which on equal ones merge (long_from), in the "
                 f"{recipe.max_length} that are read (max_length): there is nothing to learn"
             )
-        tell(Event("starting", note=f"the base is the teacher; documents: {len(long):,} long, {len(short):,} short"))
+        taught = "the base is the teacher" if alike is None else "the teachers' vectors are there"
+        tell(Event("starting", note=f"{taught}; documents: {len(long):,} long, {len(short):,} short"))
         teacher = JointModel(base, half, recipe, device)
         for part in (teacher.trunk, teacher.head):
             part.requires_grad_(False)
         self.model = JointModel(base, half, recipe, device)
-        self._steps = LeanSteps(self.model, teacher, (long, short, queries), recipe)
+        if alike is None:
+            self._steps = LeanSteps(self.model, teacher, (long, short, queries), recipe)
+        else:
+            asked = [queries[place[text]] for text in texts.training.queries]
+            self._steps = TaughtSteps(self.model, teacher, documents, asked, alike, recipe)
 
     @property
     def done(self) -> int:
@@ -295,6 +375,18 @@ class LeanTraining:
             if stopped:
                 return False
         return True
+
+
+def _alike(recipe: Recipe, encodings: Encodings) -> Alike | None:
+    """Returns what the recipe's teachers find alike; None where it does not ask for that."""
+    if not recipe.losses.get("order"):
+        return None
+    if not any(weight for name, weight in recipe.teachers.items() if name != BASE):
+        raise TrainError(
+            f"recipe {recipe.name} learns from other encoders, and teachers names none: give some, as in "
+            "--set \"teachers={base=0.3,'FOLDER'=0.7}\""
+        )
+    return Alike.of(recipe.teachers, encodings)
 
 
 def _half(base: Base, recipe: Recipe) -> SparseHalf:

@@ -26,7 +26,7 @@ Weights = dict[str, float]
 QUERIES = ("encoded", "binary", "idf")
 NORMS = ("minmax", "zscore", "none")
 LOSS_NAMES = ("kl", "infonce", "margin_mse")
-BOTH_LOSSES = ("dense", "states", "terms", "own")  # of the strand "both"
+BOTH_LOSSES = ("dense", "states", "terms", "own", "order")  # of the strand "both"
 PENALTY_NAMES = ("flops", "l0", "l1", "none")
 ACTIVATION_NAMES = ("log1p", "log1p_log1p")
 POOLING_NAMES = ("max", "sum")
@@ -56,11 +56,12 @@ class Recipe:
     Attributes:
         name: what it is called.
         strand: "learned" trains a sparse head, "dense" a static query table, "both" a joint model whose equal tokens
-            merge (`full_layers`), towards what it gives where none does; what else finishes it is its base's.
+            merge (`full_layers`), towards what it gives where none does; what else finishes it is its base's. With the
+            loss "order" its dense half learns which texts the teachers, dense encoders, find alike.
         steps: gradient steps.
         documents: documents in a step.
         seeds: queries drawn for a step; each brings its document and shares the rest of the places among its hard
-            negatives.
+            negatives. With the loss "order", documents drawn, which share the places among their neighbours.
         queries: the most queries scored against a step's documents. Without a transformer in the query they cost next
             to nothing, so a document meets its own and its neighbours' queries.
         query_side: "encoded" by the same model (SPLADE), "binary" presence, or presence times "idf" (inference-free).
@@ -93,7 +94,7 @@ class Recipe:
         activation: "log1p" or "log1p_log1p", after pooling.
         pooling: "max" or "sum".
         losses: loss -> weight.
-        scale: what a sparse score is multiplied by before a softmax.
+        scale: what a sparse score, or a cosine, is multiplied by before a softmax.
         penalty: "flops", "l0", "l1" or "none".
         penalty_weight: of the documents' penalty, when warmed up.
         query_penalty_weight: of the queries' penalty; for encoded queries.
@@ -101,7 +102,8 @@ class Recipe:
         warm_up: share of the steps in which the penalty rises, as the square of the step.
         teachers: teacher -> weight: "base" (the dense half of the model that a training starts from), "dense" (that of
             the embedded one), "bm25", or the name or folder of any encoder.
-        teacher_norm: how a teacher's scores of one query are normalised before they are averaged.
+        teacher_norm: how a teacher's scores of one query are normalised before they are averaged; for strand "both",
+            cosines about the mean of its vectors are averaged as they are.
         teacher_scale: what the average is multiplied by.
         mining: where hard negatives come from; empty: none.
         neighbours: queries of neighbouring documents that join a step, per document.
@@ -200,6 +202,8 @@ class Recipe:
     def _check_both(self) -> None:
         if self.full_layers < 1:
             raise TrainError(f"full_layers is {self.full_layers}, expected at least 1: strand both is for what merges")
+        if self.losses.get("order") and self.seeds > self.documents:
+            raise TrainError(f"seeds is {self.seeds}, but a step has {self.documents} documents")
         for name in set(FINISHING) - {"name", *MERGING}:
             given, usual = getattr(self, name), getattr(Recipe, name)
             if given != usual:
@@ -380,6 +384,26 @@ RECIPES: dict[str, Recipe] = {
             repeats=0.1,
             losses={"dense": 3.0, "states": 0.3, "terms": 0.5, "own": 0.5},
             teachers={},
+            mining=(),
+            rate=1e-4,
+            layer_rate=1e-4,
+            decay=0.8,
+            max_length=256,
+        ),
+        # The same, and the dense half learns from others which texts are alike (`plait.train.alike`).
+        Recipe(
+            "taught",
+            strand="both",
+            trunk="tuned",
+            steps=400,
+            documents=32,
+            seeds=4,
+            full_layers=3,
+            repeats=0.1,
+            losses={"order": 1.0, "dense": 0.1, "terms": 0.5, "own": 0.5},
+            scale=20.0,
+            teachers={},
+            teacher_scale=20.0,
             mining=(),
             rate=1e-4,
             layer_rate=1e-4,

@@ -129,7 +129,7 @@ def train(
     elif chosen.strand == "both":
         from .lean import LeanTraining
 
-        lean = LeanTraining(chosen, start, texts, device=where, tell=tell)
+        lean = LeanTraining(chosen, start, texts, cache=kept, device=where, tell=tell)
         lean.resume(job.state)
         if not lean.run(job.state, every=checkpoint_every, stop=stopped):
             return job.report(lean.done, began, lean.log, finished=False)
@@ -278,9 +278,11 @@ class Job:
         if self._held is not None and self.recipe.strand != "dense":
             yield self._held.judge_learned(encoders["learned"])
         elif self._held is not None and static is not None:
-            vectors = {"dense": encoders["dense"], "dense, static queries": static}
-            asked = {name: encoder.encode_queries(self._held.queries) for name, encoder in vectors.items()}
-            yield self._held.judge_dense(encoders["dense"].encode_documents(self._held.documents), asked)
+            dense = encoders["dense"]
+            yield self._held.judge_dense({"dense": (dense, dense), "dense, static queries": (dense, static)})
+        if self._held is not None and self.recipe.losses.get("order"):
+            dense, before = encoders["dense"], load_dense(str(self.base.folder))
+            yield self._held.judge_dense({"dense": (dense, dense), "dense, the base": (before, before)})
         for folder in self._collections:
             with _scratch() as place:
                 yield on_beir(folder, encoders, place, static=static)
@@ -381,7 +383,11 @@ def _dense_half(recipe: Recipe) -> str:
     if recipe.strand == "dense":
         return "unchanged: a query table was added, document vectors are those of the base"
     if recipe.strand == "both":
-        return f"drawn to the base's vectors, where equal tokens of long texts merge above layer {recipe.full_layers}"
+        merged = f"where equal tokens of long texts merge above layer {recipe.full_layers}"
+        if not recipe.losses.get("order"):
+            return f"drawn to the base's vectors, {merged}"
+        weights = ", ".join(f"{name} ({weight:g})" for name, weight in recipe.teachers.items() if weight)
+        return f"learned which texts are alike from {weights}, {merged}"
     if recipe.trunk == "frozen":
         return "unchanged: the trunk was frozen, its vectors are those of the base"
     if recipe.keep_dense:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 from plait.train import loop, train  # noqa: E402
 from plait.train.export import rewritten, write_lean  # noqa: E402
-from plait.train.lean import LeanTraining, merged  # noqa: E402
+from plait.train.lean import LeanTraining, merged, order_apart  # noqa: E402
 from plait.train.states import padded  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -53,6 +53,7 @@ def given(tmp_path_factory):
         for others in [random.choice(few, 22 if n % 2 else 4)]
     ]
     made = {"pairs": write_lines(folder / "pairs.jsonl", lines), "dense": tiny.base(folder / "dense", layers=3)}
+    made["other"] = tiny.base(folder / "other", seed=8)
     lively(made["dense"])
     for name, changes in SHAPES.items():
         recipe = recipe_of("inference-free").changed({**tiny.SMALL, "rank": 8, "steps": 2, **changes})
@@ -82,7 +83,10 @@ def run(given, out, *, base="plain", **options):
 
 def training(given, base="plain", **changes):
     texts = divided(read_training(given["pairs"]), [], 0, 1)
-    return LeanTraining(the_recipe(**changes), open_base(given[base]), texts, device=CPU, tell=lambda event: None)
+    cache = given["pairs"].parent / "cache"
+    return LeanTraining(
+        the_recipe(**changes), open_base(given[base]), texts, cache=cache, device=CPU, tell=lambda event: None
+    )
 
 
 def halves(model, ids):
@@ -253,3 +257,84 @@ def test_bfloat16_is_near(given, monkeypatch):
         {name: float(value) for name, value in precise.items()}, rel=0.2, abs=0.01
     )
     sum(near.values()).backward()
+
+
+def taught(given, **changes):
+    """Returns a recipe that learns from another model, which is as random as the base."""
+    teachers = {"base": 0.2, str(given["other"]): 0.8}
+    small = {**SMALL, "rate": 3e-3, "layer_rate": 3e-3, "seeds": 3, "teachers": teachers}
+    return recipe_of("taught").changed({**small, **changes})
+
+
+def alikeness(folder, texts):
+    """Returns how alike a model's dense half finds texts, each with each other."""
+    vectors = load_dense(str(folder), precision="fp32").encode_documents(texts)
+    moved = vectors - vectors.mean(axis=0)
+    moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+    return (moved @ moved.T)[np.triu_indices(len(texts), 1)]
+
+
+def test_the_divergence_of_orders_is_that_of_softmaxes():
+    random = np.random.default_rng(2)
+    vectors, wanted = random.normal(size=(5, 4)).astype(np.float32), random.normal(size=(5, 3)).astype(np.float32)
+    total = 0.0
+    for row in range(5):
+        kept = [column for column in range(3) if column != row]
+        scores = [np.exp(2.5 * vectors[row] @ vectors[column]) for column in kept]
+        aims = [np.exp(wanted[row, column]) for column in kept]
+        pairs = [(aim / sum(aims), score / sum(scores)) for aim, score in zip(aims, scores, strict=True)]
+        total += sum(aim * np.log(aim / score) for aim, score in pairs) / 5
+    found = order_apart(torch.from_numpy(vectors), torch.from_numpy(wanted), 2.5)
+    assert float(found) == pytest.approx(total, rel=1e-4)
+    same = torch.from_numpy(2.5 * vectors @ vectors[:3].T + 7)
+    assert float(order_apart(torch.from_numpy(vectors), same, 2.5)) == pytest.approx(0, abs=1e-5)
+
+
+def test_it_learns_what_others_find_alike_and_holds_the_sparse_half(given, tmp_path):
+    report = run(given, tmp_path / "out", recipe=taught(given, steps=120), held_out=6)
+    assert list(report.losses[0]) == ["step", "loss", "order", "dense", "terms", "own"]
+    first, last = (np.mean([one["order"] for one in part]) for part in (report.losses[:5], report.losses[-5:]))
+    assert last < 0.6 * first
+    texts = read_training(given["pairs"]).documents
+    wanted = alikeness(given["other"], texts)
+    before, after = (np.corrcoef(alikeness(one, texts), wanted)[0, 1] for one in (given["plain"], report.checkpoint))
+    assert after > before + 0.05
+    assert report.losses[-1]["terms"] < 0.5
+    assert report.dense.startswith("learned which texts are alike from base (0.2), ")
+    assert report.dense.endswith("where equal tokens of long texts merge above layer 1")
+    kept, now = (load_file(folder / "model.safetensors") for folder in (given["plain"], report.checkpoint))
+    moved = {name for name in kept if not np.array_equal(kept[name], now[name])}
+    assert {name.split(".")[2] for name in moved if name.startswith("encoder.layer.")} == {"1", "2"}
+    learned, dense = report.evaluation
+    assert list(learned["ndcg"]) == ["learned"]
+    assert list(dense["ndcg"]) == ["dense", "dense, the base"]
+
+
+def test_a_stopped_lesson_ends_as_one_that_was_not(given, tmp_path):
+    short, steps = taught(given, steps=5), []
+    whole = run(given, tmp_path / "whole", recipe=short)
+    stopped = run(given, tmp_path / "parts", recipe=short, stop=lambda: len(steps) == 2,
+                  on_event=lambda event: steps.append(event.done) if event.values else None)  # fmt: skip
+    assert (stopped.finished, stopped.steps) == (False, 2)
+    rest = run(given, tmp_path / "parts", recipe=short)
+    assert rest.losses == whole.losses
+    name = "checkpoint/model.safetensors"
+    assert rest.files[name] == whole.files[name]
+
+
+def test_short_texts_alone_can_be_taught(given, tmp_path):
+    report = run(given, tmp_path / "out", recipe=taught(given, steps=2, long_from=33))
+    assert report.finished
+
+
+@pytest.mark.parametrize(
+    ("teachers", "said"),
+    [
+        ({"base": 1.0}, r"recipe taught learns from other encoders, and teachers names none: give some, as in --set"),
+        ({"base": 0.5, "bm25": 0.5}, "the teacher 'bm25' is lexical: the loss order takes dense encoders"),
+        ({"no/such": 1.0}, "the teacher 'no/such' is unknown"),
+    ],
+)
+def test_teachers_that_teach_nothing_are_refused(teachers, said, given, tmp_path):
+    with pytest.raises(TrainError, match=said):
+        run(given, tmp_path / "out", recipe=taught(given, teachers=teachers))

@@ -27,7 +27,7 @@ def toml(values):
 
 def test_the_named_recipes_are_the_promised_ones():
     names = ["splade", "splade-doc", "inference-free", "inference-free-l0", "plait-mini", "further", "lean"]
-    names += ["static-query"]
+    names += ["taught", "static-query"]
     assert list(RECIPES) == names
     assert {name: recipe.name for name, recipe in RECIPES.items()} == {name: name for name in RECIPES}
     assert (RECIPES["inference-free-l0"].penalty, RECIPES["inference-free-l0"].activation) == ("l0", "log1p_log1p")
@@ -112,9 +112,10 @@ def test_a_wrong_value_is_named_with_what_was_expected(changes, said, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"losses": {}}, "losses is empty, expected some of dense, states, terms, own"),
-        ({"losses": {"kl": 1.0}}, "losses has 'kl', expected some of dense, states, terms, own"),
+        ({"losses": {}}, "losses is empty, expected some of dense, states, terms, own, order"),
+        ({"losses": {"kl": 1.0}}, "losses has 'kl', expected some of dense, states, terms, own, order"),
         ({"full_layers": 0}, "full_layers is 0, expected at least 1: strand both is for what merges"),
+        ({"losses": {"order": 1.0}, "seeds": 33}, "seeds is 33, but a step has 32 documents"),
         ({"prune": 0.1}, "prune is 0.1, but strand both keeps what its base has: leave it 0.0"),
         ({"idf": "trained"}, "idf is 'trained', but strand both keeps what its base has: leave it 'corpus'"),
     ],
