@@ -33,10 +33,10 @@ from .events import STEPS, Event, Tell
 from .heads import ACTIVATIONS
 from .learned import LOG
 from .loop import Model, Steps
-from .model import Shape, SparseHead, Trunk, through
+from .model import SparseHead, Trunk, through
 from .prepare import BASE, Encodings
 from .report import read_log, write_log
-from .start import go_on
+from .start import go_on, shape_of
 from .states import grouped, padded
 
 if TYPE_CHECKING:
@@ -107,15 +107,7 @@ class JointModel(Model):
     """
 
     def __init__(self, base: Base, half: SparseHalf, recipe: Recipe, device: torch.device) -> None:
-        tied = "sparse.decoder.weight" not in half.tensors
-        shape = Shape(
-            branch=half.branch_layers,
-            rank=None if tied else len(half.tensors["sparse.transform.bias"]),
-            activation=half.activation,
-            pooling=half.pooling,
-            literal=half.literal,
-            gelu=half.gelu,
-        )
+        shape = shape_of(half)
         trunk = Trunk(base.folder, shape.branch)
         terms = None if half.terms is None else torch.from_numpy(half.terms.astype(np.int64))
         head = SparseHead(trunk, shape, base.specials, terms)

@@ -15,6 +15,7 @@ A base that has a sparse half of the same make brings its values: that training 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..encoders.contract import EncoderError
 from ..encoders.joint_checkpoint import SparseHalf, read_sparse_half
 from .errors import TrainError
 from .heads import TILE
-from .model import SparseHead
+from .model import Shape, SparseHead
 
 if TYPE_CHECKING:
     from ..encoders.checkpoint import Checkpoint
@@ -109,19 +110,25 @@ def half_of(checkpoint: Checkpoint, recipe: Recipe) -> tuple[SparseHalf | None, 
         half = read_sparse_half(checkpoint)
     except EncoderError as error:
         raise TrainError(f"the base's sparse half cannot be read: {error}") from error
-    tied = "sparse.decoder.weight" not in half.tensors
-    theirs = {
-        "branch": half.branch_layers,
-        "rank": 0 if tied else len(half.tensors["sparse.transform.bias"]),
-        "gelu": half.gelu,
-        "literal": half.literal,
-        "activation": half.activation,
-        "pooling": half.pooling,
-    }
+    theirs = asdict(shape_of(half))
+    theirs["rank"] = theirs["rank"] or 0  # as recipes say it
     others = [f"{name} {value}" for name, value in theirs.items() if getattr(recipe, name) != value]
     if others:
         return None, f"a new sparse half: the base's is of another make ({', '.join(others)})"
     return half, "the base's sparse half goes on"
+
+
+def shape_of(half: SparseHalf) -> Shape:
+    """Returns what a sparse half is made of."""
+    tied = "sparse.decoder.weight" not in half.tensors
+    return Shape(
+        branch=half.branch_layers,
+        rank=None if tied else len(half.tensors["sparse.transform.bias"]),
+        activation=half.activation,
+        pooling=half.pooling,
+        literal=half.literal,
+        gelu=half.gelu,
+    )
 
 
 @torch.no_grad()
