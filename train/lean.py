@@ -34,7 +34,7 @@ from .heads import ACTIVATIONS
 from .learned import LOG
 from .loop import Model, Steps
 from .model import SparseHead, Trunk, through
-from .prepare import BASE, Encodings
+from .prepare import Encodings
 from .report import read_log, write_log
 from .start import go_on, shape_of
 from .states import grouped, padded
@@ -313,7 +313,8 @@ class LeanTraining:
         self.log: list[dict[str, float]] = []
         self._tell = tell
         half = _half(base, recipe)
-        alike = _alike(recipe, Encodings(texts.training, cache, tell, base, recipe.max_length))
+        encodings = Encodings(texts.training, cache, tell, base, recipe.max_length)
+        alike = Alike.of(recipe.teachers, encodings) if recipe.losses.get("order") else None
         tell(Event("tokenising"))
         documents = base.ids(texts.training.documents, recipe.max_length, "document")
         place = {text: at for at, text in enumerate(dict.fromkeys(texts.training.queries))}
@@ -367,18 +368,6 @@ class LeanTraining:
             if stopped:
                 return False
         return True
-
-
-def _alike(recipe: Recipe, encodings: Encodings) -> Alike | None:
-    """Returns what the recipe's teachers find alike; None where it does not ask for that."""
-    if not recipe.losses.get("order"):
-        return None
-    if not any(weight for name, weight in recipe.teachers.items() if name != BASE):
-        raise TrainError(
-            f"recipe {recipe.name} learns from other encoders, and teachers names none: give some, as in "
-            "--set \"teachers={base=0.3,'FOLDER'=0.7}\""
-        )
-    return Alike.of(recipe.teachers, encodings)
 
 
 def _half(base: Base, recipe: Recipe) -> SparseHalf:

@@ -28,7 +28,7 @@ from .events import EVALUATION, Event, Tell, silent
 from .export import CHECKPOINT, MODEL, build_model, write_checkpoint, write_lean, write_table
 from .judge import HeldOut, Judged, on_beir
 from .pairs import read_training
-from .prepare import Base, Texts, divided, open_base
+from .prepare import BASE, Base, Texts, divided, open_base
 from .recipe import Recipe, recipe_of
 from .report import REPORT, TrainReport, checksums, thinned, trainings_of, versions
 from .trim import leave_out
@@ -169,6 +169,11 @@ def _check(
         raise TrainError(f"precision is {precision!r}, expected int8 or fp32")
     if recipe.rank % 2:
         raise TrainError(f"rank is {recipe.rank}, expected an even number: the 8-bit head needs pairs of columns")
+    if recipe.losses.get("order") and not any(weight for name, weight in recipe.teachers.items() if name != BASE):
+        raise TrainError(
+            f"recipe {recipe.name} learns from other encoders, and teachers names none: give some, as in "
+            "--set \"teachers={base=0.3,'FOLDER'=0.7}\""
+        )
     for folder in collections:
         try:
             load_beir(folder, skip_bad=True)

@@ -330,7 +330,6 @@ def test_short_texts_alone_can_be_taught(given, tmp_path):
 @pytest.mark.parametrize(
     ("teachers", "said"),
     [
-        ({"base": 1.0}, r"recipe taught learns from other encoders, and teachers names none: give some, as in --set"),
         ({"base": 0.5, "bm25": 0.5}, "the teacher 'bm25' is lexical: the loss order takes dense encoders"),
         ({"no/such": 1.0}, "the teacher 'no/such' is unknown"),
     ],
@@ -338,3 +337,9 @@ def test_short_texts_alone_can_be_taught(given, tmp_path):
 def test_teachers_that_teach_nothing_are_refused(teachers, said, given, tmp_path):
     with pytest.raises(TrainError, match=said):
         run(given, tmp_path / "out", recipe=taught(given, teachers=teachers))
+
+
+def test_without_teachers_nothing_begins(given, tmp_path):
+    with pytest.raises(TrainError, match="learns from other encoders, and teachers names none: give some, as in --set"):
+        run(given, tmp_path / "out", recipe=taught(given, teachers={"base": 1.0}))
+    assert not (tmp_path / "out").exists()
