@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -88,10 +89,16 @@ class Alike:
         near = self.documents[first].astype(np.float32) @ self.documents[pool].astype(np.float32).T
         count = min(max(1, documents // len(first)), len(pool))
         chosen = np.unique(pool[np.argsort(-near, axis=1, kind="stable")[:, :count]])
-        ordered = np.argsort(self.positives, kind="stable")
-        starts, ends = (np.searchsorted(self.positives[ordered], chosen, side) for side in ("left", "right"))
+        ordered, answered = self._by_document
+        starts, ends = (np.searchsorted(answered, chosen, side) for side in ("left", "right"))
         picks = starts + (random.random(len(chosen)) * (ends - starts)).astype(np.int64)
         return Lesson(chosen, ordered[picks[ends > starts]])
+
+    @cached_property
+    def _by_document(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The pairs in the order of their documents, and these."""
+        ordered = np.argsort(self.positives, kind="stable")
+        return ordered, self.positives[ordered]
 
     def wanted(self, lesson: Lesson) -> NDArray[np.float32]:
         """Returns how alike a step's texts are, (d + p, d): its documents, then its queries, against its documents."""
