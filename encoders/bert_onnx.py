@@ -36,7 +36,7 @@ class Trunk:
         more: tensors beside the checkpoint's own, under names of their own.
 
     Attributes:
-        counts: how many tokens a row stands for, (batch, rows of a text, 1); empty before `merged`: one each.
+        counts: how many tokens a row stands for, (batch, rows of a text, 1); empty before `merging`: one each.
     """
 
     def __init__(self, checkpoint: Checkpoint, precision: str, more: Tensors | None = None) -> None:
@@ -112,9 +112,25 @@ class Trunk:
             name: of the layer.
             places: int64, the rows that shall leave, as many of each text; all where None. Every row is attended to.
         """
-        add, asking = self.graph.op, x
-        if places is not None:
-            asking = self.math.picked(x, places)
+        return self._layer(x if places is None else self.math.picked(x, places), x, name)
+
+    def merging(self, x: str, name: str) -> str:
+        """Returns the rows that leave a layer in which equal tokens become one, (batch x n, hidden); see `GROUPS`.
+
+        Their mean asks, and every token is asked: what is left of a text has still read all of it. In the layers above
+        a row is attended to as its tokens would be together: "proportional attention" of token merging
+        (arXiv 2210.09461).
+        """
+        self.math.codes(x)  # while there are as many rows as tokens
+        means, counts = self._means(x)
+        rows = self._layer(means, x, name)
+        graph, op = self.graph, self.graph.op
+        self.counts = counts
+        self._weighed = op("Unsqueeze", op("Transpose", op("Log", counts), perm=[0, 2, 1]), graph.integers(1))
+        return rows
+
+    def _layer(self, asking: str, x: str, name: str) -> str:
+        add = self.graph.op
         attended = self.linear(self._attention(asking, x, name), f"{name}.output")
         x = self.norm(add("Add", attended, asking), f"{name}.attention_norm")
         widened = self.activated(x, f"{name}.up", self.checkpoint.activation)
@@ -154,12 +170,8 @@ class Trunk:
             graph.known["proportional"] = found
         return graph.known["proportional"]
 
-    def merged(self, x: str) -> str:
-        """Returns one row for each group of tokens, (batch x n, hidden): their mean, see `GROUPS`.
-
-        In the layers above it is attended to as its tokens would be together: "proportional attention" of token merging
-        (arXiv 2210.09461).
-        """
+    def _means(self, x: str) -> tuple[str, str]:
+        """Returns the mean of each group of tokens, (batch x n, hidden), and how many they are, (batch, n, 1)."""
         graph, op = self.graph, self.graph.op
         graph.inputs = {KEPT: ["batch", KEPT], GROUPS: ["batch", "length"]}
         count = op("Gather", op("Shape", KEPT), graph.scalar(1, np.int64))
@@ -167,9 +179,8 @@ class Trunk:
         same = op("Equal", op("Unsqueeze", numbers, graph.integers(1)), op("Unsqueeze", GROUPS, graph.integers(1)))
         members = op("Cast", same, to=graph.onnx.TensorProto.FLOAT)  # (batch, n, length)
         self.math.other_rows()
-        self.counts = op("ReduceSum", members, graph.integers(2), keepdims=1)
-        self._weighed = op("Unsqueeze", op("Transpose", op("Log", self.counts), perm=[0, 2, 1]), graph.integers(1))
-        return self.flat(op("MatMul", op("Div", members, self.counts), self.states(x)))
+        counts = op("ReduceSum", members, graph.integers(2), keepdims=1)
+        return self.flat(op("MatMul", op("Div", members, counts), self.states(x))), counts
 
     def layers(self, x: str, names: Iterable[object]) -> str:
         """Returns the rows that leave the last of some layers, one after the other."""

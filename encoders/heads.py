@@ -136,10 +136,12 @@ def joint_graph(
     activate = ACTIVATIONS[_known(ACTIVATIONS, activation, "activation")]
     trunk = Trunk(checkpoint, _known(PRECISIONS, precision, "precision"), half.tensors)
     graph, fork = trunk.graph, trunk.depth - half.branch_layers
-    full = fork if half.full_layers is None else half.full_layers
-    shared, kept = trunk.layers(trunk.embeddings(), range(full)), ""
-    if half.full_layers is not None:
-        shared, kept = trunk.layers(trunk.merged(shared), range(full, fork)), KEPT
+    if half.full_layers is None:
+        shared, kept = trunk.layers(trunk.embeddings(), range(fork)), ""
+    else:
+        *before, last_full = range(half.full_layers)
+        merged = trunk.merging(trunk.layers(trunk.embeddings(), before), str(last_full))
+        shared, kept = trunk.layers(merged, range(half.full_layers, fork)), KEPT
     if half.branch_layers:
         trunk.math.codes(shared)  # both strands' next layers read them
 

@@ -1,8 +1,8 @@
 """Training of a joint model whose equal tokens merge: both halves learn to give what they give where none does.
 
-Above some layer equal tokens of a long text are one row, their mean (`plait.encoders.joint_checkpoint`): two fifths of
-a passage's tokens go, and so does the work of the layers above. Those layers were never trained on such rows. So they
-learn it here, with the model that merges nothing as the teacher: for any text the dense vector, the term weights, the
+In some layer equal tokens of a long text become one row, their mean (`plait.encoders.joint_checkpoint`): two fifths of
+a passage's tokens go, and so does the work of the layers above. These were never trained on such rows. So they learn it
+here, with the model that merges nothing as the teacher: for any text the dense vector, the term weights, the
 weights of own words, and what each token leaves the last layer with are drawn to the teacher's. It needs no queries and
 no judgements. Short texts take part, as nothing merges in them: what is learned must leave them as they are.
 
@@ -68,6 +68,11 @@ class Merged(NamedTuple):
         """How many tokens each stands for, (texts, n); 0 where none is left."""
         return self.members.sum(dim=2)
 
+    @property
+    def shares(self) -> Tensor:
+        """What makes means of tokens, (texts, n, length)."""
+        return self.members / self.counts[:, :, None].clamp(min=1)
+
 
 def merged(ids: Tensor, mask: Tensor, long_from: int) -> Merged:
     """Returns texts, int64 (texts, length), with their mask; equal tokens of those long enough are one."""
@@ -113,29 +118,48 @@ class JointModel(Model):
         head = SparseHead(trunk, shape, base.specials, terms)
         go_on(head, half, base.checkpoint)
         super().__init__(trunk, head, recipe, device)
-        for part in (trunk.model.embeddings, trunk.layers[: recipe.full_layers]):
+        self._apart = trunk.layers[: recipe.full_layers - 1]
+        for part in (trunk.model.embeddings, self._apart):
             part.requires_grad_(False)
         silent = [] if half.silent is None else half.silent.tolist()
         self._silent = torch.tensor(silent, dtype=torch.int64, device=device)
         self._mute = torch.tensor([*base.specials, *silent], device=device)
 
     def below(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Returns the states where tokens merge, (texts, length, width)."""
-        return through(self.trunk.layers[: self.recipe.full_layers], self.trunk.model.embeddings(input_ids=ids), mask)
+        """Returns the states that enter the layer in which tokens merge, (texts, length, width)."""
+        return through(self._apart, self.trunk.model.embeddings(input_ids=ids), mask)
 
-    def halves(self, below: Tensor, tokens: Tensor, counts: Tensor) -> Halves:
+    def merging(self, below: Tensor, mask: Tensor, texts: Merged | None) -> Tensor:
+        """Returns the states that leave that layer, (texts, n, width).
+
+        What a row stands for asks as one, their mean, and each token is asked. A layer of transformers has no queries
+        beside its keys, so the means enter as further rows, which nothing sees.
+
+        Args:
+            below: (texts, length, width), see `below`.
+            mask: (texts, length), true where there is a token.
+            texts: what is left of them; None: every token.
+        """
+        layer = self.trunk.layers[self.recipe.full_layers - 1 : self.recipe.full_layers]
+        if texts is None:
+            return through(layer, below, mask)
+        means = torch.bmm(texts.shares, below)
+        unseen = mask.new_zeros(means.shape[:2])
+        return through(layer, torch.cat([means, below], dim=1), torch.cat([unseen, mask], dim=1))[:, : means.shape[1]]
+
+    def halves(self, states: Tensor, tokens: Tensor, counts: Tensor) -> Halves:
         """Returns what both halves make of texts.
 
         All logits are held, (texts, n, rows): a group of texts is small.
 
         Args:
-            below: (texts, n, width), see `below`; the mean of those that a row stands for.
+            states: (texts, n, width), see `merging`.
             tokens: int64 (texts, n).
             counts: (texts, n), how many tokens each row stands for; 0 for padding.
         """
         trunk, head, there = self.trunk, self.head, counts > 0
         seen = torch.where(there, counts.clamp(min=1).log(), _NEVER)
-        fork = through(trunk.layers[self.recipe.full_layers : trunk.shared], below, seen)
+        fork = through(trunk.layers[self.recipe.full_layers : trunk.shared], states, seen)
         last, branch = trunk.above(fork, seen).float(), head.states(fork, seen)
         dense = torch.nn.functional.normalize((last * counts[:, :, None]).sum(dim=1), dim=1)
         heard = there & ~torch.isin(tokens, self._silent)
@@ -207,14 +231,14 @@ class LeanSteps(Steps):
         with self.model.autocast():
             with torch.no_grad():
                 below = self._teacher.below(ids, mask).float()
-                given = self._teacher.halves(below, ids, mask.float())
+                whole = self._teacher.merging(below, mask, None)
+                given = self._teacher.halves(whole, ids, mask.float())
                 texts = merged(ids, mask, self.recipe.long_from)
-                means = texts.members / texts.counts[:, :, None].clamp(min=1)
                 wanted = given._replace(
-                    last=torch.bmm(means, given.last), own=(texts.members * given.own[:, None, :]).amax(dim=2)
+                    last=torch.bmm(texts.shares, given.last),
+                    own=(texts.members * given.own[:, None, :]).amax(dim=2),
                 )
-                rows = torch.bmm(means, below)
-            found = self.model.halves(rows, texts.tokens, texts.counts)
+            found = self.model.halves(self.model.merging(below, mask, texts), texts.tokens, texts.counts)
         there = (texts.counts > 0)[:, :, None]
         losses = {
             "dense": (1 - (found.dense * wanted.dense).sum(dim=1)).mean(),
@@ -378,9 +402,9 @@ def _half(base: Base, recipe: Recipe) -> SparseHalf:
     below = base.checkpoint.depth - half.branch_layers
     if recipe.full_layers > below:
         more = f"but {base.folder} has {below} layers below the branch"
-        raise TrainError(f"equal tokens merge above {recipe.full_layers} layers (full_layers), {more}")
+        raise TrainError(f"equal tokens merge in layer {recipe.full_layers} (full_layers), {more}")
     if half.full_layers is not None:
-        already = f"equal tokens merge above layer {half.full_layers} of {base.folder} already"
+        already = f"equal tokens merge in layer {half.full_layers} of {base.folder} already"
         raise TrainError(f"{already}: give the model that it was made from, which can teach what it gives without")
     if half.pooling != "max" or base.checkpoint.pooling != "mean":
         pooled = f"the base's sparse half pools by {half.pooling!r}, its dense half by {base.checkpoint.pooling!r}"

@@ -95,7 +95,7 @@ class SparseTraining:
         full = merging(recipe, base.checkpoint).get("full_layers", 0)
         if full > trunk.shared:
             below = f"{trunk.shared} layers below the branch"
-            raise TrainError(f"equal tokens merge above {full} layers (full_layers), but {base.folder} has {below}")
+            raise TrainError(f"equal tokens merge in layer {full} (full_layers), but {base.folder} has {below}")
         shape = Shape(
             branch=recipe.branch,
             rank=recipe.rank or None,

@@ -82,9 +82,9 @@ class Recipe:
         silent: the finished encoder gives a document nothing by its punctuation and the stop words of this language,
             which are no terms of a query either: by those, that is, which training made terms of no more than a fifth
             of the documents that hold them. They stay what others are understood by. Empty: every token is heard.
-        full_layers: in the finished encoder equal tokens of a long text merge above so many layers of the trunk, for
-            both halves, see `plait.encoders.joint_checkpoint`. 0: they stay apart. -1: as in the base, where its trunk
-            is frozen; else they stay apart.
+        full_layers: so many layers of the finished encoder's trunk attend to every token; equal tokens of a long text
+            merge in the last of them, for both halves, see `plait.encoders.joint_checkpoint`. 0: they stay apart. -1:
+            as in the base, where its trunk is frozen; else they stay apart.
         long_from: tokens that a long text has at least, for `full_layers`.
         repeats: what the score of an own word gains, in such a text, where it stands for n tokens: so many times ln n.
         used: the finished encoder has no expansion terms that fewer of the training documents are given than this; a
@@ -380,7 +380,7 @@ RECIPES: dict[str, Recipe] = {
             trunk="tuned",
             steps=700,
             documents=32,
-            full_layers=3,
+            full_layers=4,
             repeats=0.1,
             losses={"dense": 3.0, "states": 0.3, "terms": 0.5, "own": 0.5},
             teachers={},
@@ -398,7 +398,7 @@ RECIPES: dict[str, Recipe] = {
             steps=400,
             documents=32,
             seeds=4,
-            full_layers=3,
+            full_layers=4,
             repeats=0.1,
             losses={"order": 1.0, "dense": 0.1, "terms": 0.5, "own": 0.5},
             scale=20.0,

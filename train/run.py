@@ -388,7 +388,7 @@ def _dense_half(recipe: Recipe) -> str:
     if recipe.strand == "dense":
         return "unchanged: a query table was added, document vectors are those of the base"
     if recipe.strand == "both":
-        merged = f"where equal tokens of long texts merge above layer {recipe.full_layers}"
+        merged = f"where equal tokens of long texts merge in layer {recipe.full_layers}"
         if not recipe.losses.get("order"):
             return f"drawn to the base's vectors, {merged}"
         weights = ", ".join(f"{name} ({weight:g})" for name, weight in recipe.teachers.items() if weight)

@@ -94,8 +94,7 @@ def halves(model, ids):
     one, mask = padded([ids], CPU)
     with torch.no_grad():
         texts = merged(one, mask, model.recipe.long_from)
-        means = texts.members / texts.counts[:, :, None]
-        return model.halves(means @ model.below(one, mask), texts.tokens, texts.counts)
+        return model.halves(model.merging(model.below(one, mask), mask, texts), texts.tokens, texts.counts)
 
 
 @settings(deadline=None)
@@ -145,12 +144,12 @@ def test_nothing_is_to_learn_where_nothing_merges(given):
 
 
 def test_it_draws_near_and_leaves_the_layers_below(given, tmp_path):
-    report = run(given, tmp_path / "out", held_out=6)
+    report = run(given, tmp_path / "out", recipe=the_recipe(full_layers=2), held_out=6)
     assert (report.finished, report.steps) == (True, 40)
     assert list(report.losses[0]) == ["step", "loss", "dense", "states", "terms", "own"]
     first, last = (np.mean([one["loss"] for one in part]) for part in (report.losses[:5], report.losses[-5:]))
     assert last < 0.9 * first
-    assert report.dense == "drawn to the base's vectors, where equal tokens of long texts merge above layer 1"
+    assert report.dense == "drawn to the base's vectors, where equal tokens of long texts merge in layer 2"
     before, after = (load_file(folder / "model.safetensors") for folder in (given["plain"], report.checkpoint))
     assert before.keys() == after.keys()
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
@@ -158,7 +157,7 @@ def test_it_draws_near_and_leaves_the_layers_below(given, tmp_path):
     assert "sparse.transform.weight" in moved
     assert not any(name.startswith("embeddings.") or name == "sparse.terms" for name in moved)
     learned = load_joint(report.model).learned
-    assert learned.identity.activation == "max-merged@1>=16+log1p+own+0.2ln"
+    assert learned.identity.activation == "max-merged@2>=16+log1p+own+0.2ln"
     assert [one["name"] for one in report.evaluation] == ["held out"]
     text = (tmp_path / "out" / "MODEL_CARD.md").read_text()
     assert text.startswith("# lean, from plain/checkpoint")
@@ -211,7 +210,7 @@ def test_a_step_has_texts_of_each_kind_there_is(given):
         (
             "plain",
             {"full_layers": 3},
-            r"equal tokens merge above 3 layers \(full_layers\), but .* has 2 layers below the branch",
+            r"equal tokens merge in layer 3 \(full_layers\), but .* has 2 layers below the branch",
         ),
         ("plain", {"long_from": 33}, r"no document has 33 tokens, .*\(long_from\), in the 32 that are read"),
     ],
@@ -223,7 +222,7 @@ def test_what_cannot_be_made_lean(base, changes, said, given, tmp_path):
 
 def test_a_base_that_merges_or_pools_by_a_sum_is_refused(given, tmp_path):
     lean = run(given, tmp_path / "lean", recipe=the_recipe(steps=1))
-    with pytest.raises(TrainError, match=r"merge above layer 1 of .* already: give the model that it was made from"):
+    with pytest.raises(TrainError, match=r"merge in layer 1 of .* already: give the model that it was made from"):
         run({"pairs": given["pairs"], "lean": lean.model}, tmp_path / "again", base="lean")
     summed = recipe_of("inference-free").changed({**tiny.SMALL, "rank": 8, "steps": 1, "pooling": "sum"})
     base = run(given, tmp_path / "summed", base="dense", recipe=summed)
@@ -243,7 +242,7 @@ def test_a_training_that_leaves_the_trunk_leaves_what_merges(given, tmp_path):
         apart = run(both, tmp_path / f"apart{number}", base="lean", recipe=more.changed(changes))
         assert load_dense(apart.model).identity.activation == "mean+l2"
     with pytest.raises(
-        TrainError, match=r"equal tokens merge above 1 layers \(full_layers\), but .* has 0 layers below"
+        TrainError, match=r"equal tokens merge in layer 1 \(full_layers\), but .* has 0 layers below"
     ):
         run(both, tmp_path / "deep", base="lean", recipe=more.changed({"branch": 3}))
 
@@ -291,7 +290,7 @@ def test_the_divergence_of_orders_is_that_of_softmaxes():
 
 
 def test_it_learns_what_others_find_alike_and_holds_the_sparse_half(given, tmp_path):
-    report = run(given, tmp_path / "out", recipe=taught(given, steps=120), held_out=6)
+    report = run(given, tmp_path / "out", recipe=taught(given, steps=120, full_layers=2), held_out=6)
     assert list(report.losses[0]) == ["step", "loss", "order", "dense", "terms", "own"]
     first, last = (np.mean([one["order"] for one in part]) for part in (report.losses[:5], report.losses[-5:]))
     assert last < 0.6 * first
@@ -301,7 +300,7 @@ def test_it_learns_what_others_find_alike_and_holds_the_sparse_half(given, tmp_p
     assert after > before + 0.05
     assert report.losses[-1]["terms"] < 0.5
     assert report.dense.startswith("learned which texts are alike from base (0.2), ")
-    assert report.dense.endswith("where equal tokens of long texts merge above layer 1")
+    assert report.dense.endswith("where equal tokens of long texts merge in layer 2")
     kept, now = (load_file(folder / "model.safetensors") for folder in (given["plain"], report.checkpoint))
     moved = {name for name in kept if not np.array_equal(kept[name], now[name])}
     assert {name.split(".")[2] for name in moved if name.startswith("encoder.layer.")} == {"1", "2"}

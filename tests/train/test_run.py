@@ -305,7 +305,7 @@ class TestGoingOn:
 
     def test_more_layers_than_are_below_the_branch_are_refused_before_the_first_step(self, given, tmp_path):
         with pytest.raises(
-            TrainError, match=r"^equal tokens merge above 9 layers \(full_layers\), but .*dense has 1 layers below"
+            TrainError, match=r"^equal tokens merge in layer 9 \(full_layers\), but .*dense has 1 layers below"
         ):
             run("", given, tmp_path / "out", recipe=the_recipe("inference-free", full_layers=9))
 
