@@ -112,29 +112,30 @@ class Trunk:
             name: of the layer.
             places: int64, the rows that shall leave, as many of each text; all where None. Every row is attended to.
         """
-        return self._layer(x if places is None else self.math.picked(x, places), x, name)
+        asking = x if places is None else self.math.picked(x, places)
+        return self._fed_forward(self._attended(asking, x, name), name)
 
     def merging(self, x: str, name: str) -> str:
         """Returns the rows that leave a layer in which equal tokens become one, (batch x n, hidden); see `GROUPS`.
 
-        Their mean asks, and every token is asked: what is left of a text has still read all of it. In the layers above
-        a row is attended to as its tokens would be together: "proportional attention" of token merging
+        Between attention and feed-forward network they become their mean: what is left of a text has read all of it. In
+        the layers above a row is attended to as its tokens would be together: "proportional attention" of token merging
         (arXiv 2210.09461).
         """
-        self.math.codes(x)  # while there are as many rows as tokens
-        means, counts = self._means(x)
-        rows = self._layer(means, x, name)
+        means, counts = self._means(self._attended(x, x, name))
+        rows = self._fed_forward(means, name)
         graph, op = self.graph, self.graph.op
         self.counts = counts
         self._weighed = op("Unsqueeze", op("Transpose", op("Log", counts), perm=[0, 2, 1]), graph.integers(1))
         return rows
 
-    def _layer(self, asking: str, x: str, name: str) -> str:
-        add = self.graph.op
+    def _attended(self, asking: str, x: str, name: str) -> str:
         attended = self.linear(self._attention(asking, x, name), f"{name}.output")
-        x = self.norm(add("Add", attended, asking), f"{name}.attention_norm")
+        return self.norm(self.graph.op("Add", attended, asking), f"{name}.attention_norm")
+
+    def _fed_forward(self, x: str, name: str) -> str:
         widened = self.activated(x, f"{name}.up", self.checkpoint.activation)
-        return self.norm(add("Add", self.linear(widened, f"{name}.down", ACTIVATED), x), f"{name}.norm")
+        return self.norm(self.graph.op("Add", self.linear(widened, f"{name}.down", ACTIVATED), x), f"{name}.norm")
 
     def _attention(self, asking: str, x: str, layer: str) -> str:
         query, *held = names = [f"{layer}.{part}" for part in ATTENTION]

@@ -25,9 +25,10 @@ The key "plait" may also say, where it is not the first of each:
     queries   "idf": presence, weighted by the index or by an idf.json; "binary": presence alone; "encoded": queries go
               through the sparse half as documents do
     full_layers
-              layers of the trunk that attend to every token of a text, 1 to those below the branch. Only in the last
-              of them equal tokens of a long text ask as one, their mean, in the place of the first; layers above
-              attend to it as to so many, and a mean over tokens counts it as so many. Not for pooling "sum"
+              layers of the trunk whose attention sees every token of a text, 1 to those below the branch. After that
+              of the last, before its feed-forward network, equal tokens of a long text merge into one, their mean, in
+              the place of the first; layers above attend to it as to so many, and a mean over tokens counts it as so
+              many. Not for pooling "sum"
     long_from 0, or how many tokens a long text has at least, special ones included; of a shorter one nothing merges
     repeats   0, or a factor: a token that stands for n has so many times ln n added to its own weight's score: the
               largest of n scores is more than that of their mean
@@ -90,7 +91,7 @@ class SparseHalf:
         damping: a document's weights are divided by their Euclidean norm to this power.
         expansion: terms that are none of a document's own weigh so many times as much.
         query_expansion: how much terms near a query weigh in it.
-        full_layers: layers that attend to every token, equal ones merging in the last; None: they never merge.
+        full_layers: layers whose attention sees every token; then equal ones merge. None: they never do.
         long_from: tokens of a text whose equal tokens merge, at least.
         repeats: how much a merged token's own weight grows with the logarithm of what it stands for.
     """

@@ -21,7 +21,7 @@ TERMS, TABLE, SCALES, PROJECTION = "terms.npy", "queries.npy", "queries-scales.n
 JOINT = "joint"
 FORMAT = 1
 SHORTEST = 3  # [CLS], one token, [SEP]
-MERGED = "-merged@"  # in a formula, after the pooling: how many layers attend to every token, from what length
+MERGED = "-merged@"  # in a formula, after the pooling: in how many layers attention sees every token, from what length
 
 
 def sha256(content: bytes) -> str:
@@ -44,7 +44,7 @@ class JointFacts:
         expansion: terms that are none of a document's own weigh so many times as much; not written where it is 1.
         query_expansion: how much terms near a query weigh in it, see `queries.NearTerms`; not written where it is 0.
         silent: ids of tokens that are no terms either, see `joint_checkpoint`; not written where there are none.
-        full_layers: how many layers attend to every token, likewise; not written where equal ones never merge.
+        full_layers: in how many layers attention sees every token, likewise; not written where equal ones never merge.
         long_from: in texts of so many tokens or more, likewise; not written where it is 0.
     """
 

@@ -33,7 +33,7 @@ from .events import STEPS, Event, Tell
 from .heads import ACTIVATIONS
 from .learned import LOG
 from .loop import Model, Steps
-from .model import SparseHead, Trunk, through
+from .model import SparseHead, Trunk, after_attention, through
 from .prepare import Encodings
 from .report import read_log, write_log
 from .start import go_on, shape_of
@@ -132,20 +132,16 @@ class JointModel(Model):
     def merging(self, below: Tensor, mask: Tensor, texts: Merged | None) -> Tensor:
         """Returns the states that leave that layer, (texts, n, width).
 
-        What a row stands for asks as one, their mean, and each token is asked. A layer of transformers has no queries
-        beside its keys, so the means enter as further rows, which nothing sees.
-
         Args:
             below: (texts, length, width), see `below`.
             mask: (texts, length), true where there is a token.
             texts: what is left of them; None: every token.
         """
-        layer = self.trunk.layers[self.recipe.full_layers - 1 : self.recipe.full_layers]
+        layer = self.trunk.layers[self.recipe.full_layers - 1]
         if texts is None:
-            return through(layer, below, mask)
-        means = torch.bmm(texts.shares, below)
-        unseen = mask.new_zeros(means.shape[:2])
-        return through(layer, torch.cat([means, below], dim=1), torch.cat([unseen, mask], dim=1))[:, : means.shape[1]]
+            return through([layer], below, mask)
+        with after_attention(layer, lambda rows: torch.bmm(texts.shares.to(rows.dtype), rows)):
+            return through([layer], below, mask)
 
     def halves(self, states: Tensor, tokens: Tensor, counts: Tensor) -> Halves:
         """Returns what both halves make of texts.

@@ -11,7 +11,7 @@ with the dense vector they give, stay what they were.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +154,22 @@ def through(layers: Iterable[nn.Module], states: Tensor, mask: Tensor) -> Tensor
     return states
 
 
+@contextmanager
+def after_attention(layer: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Changes what a layer of a Hugging Face encoder has after its attention: the feed-forward network's rows."""
+
+    def changed(_module: nn.Module, _given: object, found: Any) -> Any:
+        return (change(found[0]), *found[1:]) if isinstance(found, tuple) else change(found)
+
+    names = dict(layer.named_children())
+    part = names.get("sa_layer_norm") or names["attention"]  # BERT's attention normalises by itself
+    handle = part.register_forward_hook(changed)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class SparseHead(nn.Module):
     """Token states to one weight per vocabulary entry.
 
@@ -245,4 +261,4 @@ def _sum_of(one: Sparse, other: Sparse) -> Sparse:
     return Sparse(distinct // width, distinct % width, values, one.shape)
 
 
-__all__ = ["Shape", "SparseHead", "Texts", "Trunk", "log1p", "through"]
+__all__ = ["Shape", "SparseHead", "Texts", "Trunk", "after_attention", "log1p", "through"]

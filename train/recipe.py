@@ -82,9 +82,9 @@ class Recipe:
         silent: the finished encoder gives a document nothing by its punctuation and the stop words of this language,
             which are no terms of a query either: by those, that is, which training made terms of no more than a fifth
             of the documents that hold them. They stay what others are understood by. Empty: every token is heard.
-        full_layers: so many layers of the finished encoder's trunk attend to every token; equal tokens of a long text
-            merge in the last of them, for both halves, see `plait.encoders.joint_checkpoint`. 0: they stay apart. -1:
-            as in the base, where its trunk is frozen; else they stay apart.
+        full_layers: attention sees every token in so many layers of the finished encoder's trunk; after that of the
+            last, equal tokens of a long text merge, for both halves, see `plait.encoders.joint_checkpoint`. 0: they
+            stay apart. -1: as in the base, where its trunk is frozen; else they stay apart.
         long_from: tokens that a long text has at least, for `full_layers`.
         repeats: what the score of an own word gains, in such a text, where it stands for n tokens: so many times ln n.
         used: the finished encoder has no expansion terms that fewer of the training documents are given than this; a

@@ -68,7 +68,7 @@ KINDS = [
     Kind(silent=2),
     Kind(branch_layers=0, terms=70, silent=2, static=8),
     Kind("distilbert-pooled", branch_layers=2, literal=False, silent=3),
-    Kind(silent=2, full=1, long=12, static=8, repeats=0.5),
+    Kind(silent=2, full=1, long=12, width=20, static=8, repeats=0.5),
     Kind(full=1),
     Kind(branch_layers=0, terms=70, full=2, long=9, repeats=0.7),
     Kind("distilbert-pooled", branch_layers=0, silent=3, full=1),

@@ -130,23 +130,23 @@ class Reference:
             x = x + self.tensors["embeddings.token_type_embeddings.weight"][0]
         return self.norm(x, "embeddings.LayerNorm")
 
-    def layer(self, x, start, counts, asking=None):
+    def layer(self, x, start, counts, groups=None):
         """Returns the states that leave a layer; one that stands for n tokens is attended to as n of them.
 
-        Where others ask, the layer gives theirs.
+        Where there are groups, each is its mean after the attention.
         """
-        asking = x if asking is None else asking
         names = {ours: start + theirs for ours, theirs in NAMES[self.family].items()}
         heads = self.config.get("num_attention_heads") or self.config["n_heads"]
         query, key, value = (
-            self.linear(rows, names[part]).reshape(len(rows), heads, -1)
-            for part, rows in (("query", asking), ("key", x), ("value", x))
+            self.linear(x, names[part]).reshape(len(x), heads, -1) for part in ("query", "key", "value")
         )
         scores = np.einsum("ihd,jhd->hij", query, key) / math.sqrt(query.shape[-1])
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True)) * counts
         shares /= shares.sum(axis=-1, keepdims=True)
-        attended = np.einsum("hij,jhd->ihd", shares, value).reshape(len(asking), -1)
-        x = self.norm(self.linear(attended, names["output"]) + asking, names["attention_norm"])
+        attended = np.einsum("hij,jhd->ihd", shares, value).reshape(len(x), -1)
+        x = self.norm(self.linear(attended, names["output"]) + x, names["attention_norm"])
+        if groups is not None:
+            x = np.stack([x[group].mean(axis=0) for group in groups])
         activation = HIDDEN[self.config.get("hidden_act") or self.config["activation"]]
         return self.norm(self.linear(activation(self.linear(x, names["up"])), names["down"]) + x, names["norm"])
 
@@ -164,12 +164,10 @@ class Reference:
         x, counts, full = self.embeddings(ids), np.ones(len(ids)), self.config["plait"].get("full_layers")
         passed = [x]
         for number in range(depth):
-            before, asking = passed[-1], None
-            if number + 1 == full:
-                asking = np.stack([before[group].mean(axis=0) for group in self.groups(ids)])
-            passed.append(self.layer(before, LAYER[self.family].format(number), counts, asking))
-            if number + 1 == full:
-                counts = np.array([len(group) for group in self.groups(ids)])
+            groups = self.groups(ids) if number + 1 == full else None
+            passed.append(self.layer(passed[-1], LAYER[self.family].format(number), counts, groups))
+            if groups is not None:
+                counts = np.array([len(group) for group in groups])
         branch = passed[depth - layers]
         for number in range(layers):
             branch = self.layer(branch, f"sparse.layer.{number}.", counts)

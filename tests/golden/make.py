@@ -151,6 +151,26 @@ def minilm() -> np.ndarray:
     return np.stack([model.encode(text) for text in TEXTS])
 
 
+@torch.no_grad()
+def merged(model: BertModel, ids: list[int], settings: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns the last states of a text, how many tokens each stands for, and which.
+
+    After the attention of some layer equal tokens of a long text become one, their mean; above it counts as so many.
+    """
+    tokens, counts = torch.tensor(ids), torch.ones(len(ids))
+    full = settings.get("full_layers") if len(ids) >= settings.get("long_from", 0) else None
+    states = model.embeddings(input_ids=tokens[None])
+    for number, layer in enumerate(model.encoder.layer, 1):
+        states = layer.attention(states, counts.log()[None, None, None])[0]
+        if number == full:
+            kept = torch.tensor(list(dict.fromkeys(ids)))
+            groups = (kept[:, None] == tokens[None]).float()
+            tokens, counts = kept, groups.sum(dim=1)
+            states = (groups @ states[0] / counts[:, None])[None]
+        states = layer.feed_forward_chunk(states)
+    return states[0], counts, tokens
+
+
 def plait_mini(folder: Path, length: int) -> np.ndarray:
     """Returns the sparse half of a joint checkpoint, the textbook way, (texts, vocabulary)."""
     settings = json.loads((folder / "config.json").read_text())["plait"]
@@ -165,10 +185,9 @@ def plait_mini(folder: Path, length: int) -> np.ndarray:
     rows = []
     with torch.no_grad():
         for ids in _ids(folder, length):
-            tokens = torch.tensor(ids)
-            states = model(input_ids=tokens[None]).last_hidden_state[0]
+            states, counts, tokens = merged(model, ids, settings)
             heard = ~torch.isin(tokens, silent)
-            states, tokens = states[heard], tokens[heard]
+            states, counts, tokens = states[heard], counts[heard], tokens[heard]
             z = states @ part["transform.weight"].T + part["transform.bias"]
             z = torch.nn.functional.gelu(z) if settings.get("gelu", True) else z
             z = torch.nn.functional.layer_norm(z, z.shape[-1:], part["norm.weight"], part["norm.bias"], 1e-12)
@@ -177,7 +196,8 @@ def plait_mini(folder: Path, length: int) -> np.ndarray:
             weights[part["terms"].long()] = {
                 "log1p": logits.log1p(), "log1p_log1p": logits.log1p().log1p()
             }[settings["activation"]]  # fmt: skip
-            own = (states @ part["literal.weight"] + part["literal.bias"][tokens]).relu()
+            own = states @ part["literal.weight"] + part["literal.bias"][tokens]
+            own = (own + settings.get("repeats", 0) * counts.log()).relu()
             for token in set(tokens.tolist()):
                 weights[token] += own[tokens == token].max()
             weights[silent.long()] = 0

@@ -241,9 +241,7 @@ def test_a_training_that_leaves_the_trunk_leaves_what_merges(given, tmp_path):
     for number, changes in enumerate(({"full_layers": 0}, {"trunk": "tuned"}, {"pooling": "sum"})):
         apart = run(both, tmp_path / f"apart{number}", base="lean", recipe=more.changed(changes))
         assert load_dense(apart.model).identity.activation == "mean+l2"
-    with pytest.raises(
-        TrainError, match=r"equal tokens merge in layer 1 \(full_layers\), but .* has 0 layers below"
-    ):
+    with pytest.raises(TrainError, match=r"equal tokens merge in layer 1 \(full_layers\), but .* has 0 layers below"):
         run(both, tmp_path / "deep", base="lean", recipe=more.changed({"branch": 3}))
 
 
