@@ -21,7 +21,7 @@ TERMS, TABLE, SCALES, PROJECTION = "terms.npy", "queries.npy", "queries-scales.n
 JOINT = "joint"
 FORMAT = 1
 SHORTEST = 3  # [CLS], one token, [SEP]
-MERGED = "-merged@"  # in a formula, after the pooling: in how many layers attention sees every token, from what length
+MERGED = "-merged-in@"  # in a formula, after the pooling: in which layer equal tokens merge, from what length
 
 
 def sha256(content: bytes) -> str:

@@ -159,8 +159,8 @@ def test_equal_tokens_of_long_texts_merge(precision, folder, tmp_path):
     facts = joint.folder.manifest.joint
     assert facts is not None
     assert (facts.full_layers, facts.long_from) == (1, 8)
-    assert joint.dense.identity.activation == plain.dense.identity.activation.replace("mean", "mean-merged@1>=8")
-    assert joint.learned.identity.activation == "max-merged@1>=8+log1p+own"
+    assert joint.dense.identity.activation == plain.dense.identity.activation.replace("mean", "mean-merged-in@1>=8")
+    assert joint.learned.identity.activation == "max-merged-in@1>=8+log1p+own"
     assert joint.learned.identity.differences(plain.learned.identity) != []
     short, distinct, long = "search engine search engine", "a search engine of open text", "search engine text " * 4
     for text, same in ((short, True), (distinct, True), (long, False)):  # 6, 8 and 14 tokens

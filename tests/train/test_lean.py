@@ -157,7 +157,7 @@ def test_it_draws_near_and_leaves_the_layers_below(given, tmp_path):
     assert "sparse.transform.weight" in moved
     assert not any(name.startswith("embeddings.") or name == "sparse.terms" for name in moved)
     learned = load_joint(report.model).learned
-    assert learned.identity.activation == "max-merged@2>=16+log1p+own+0.2ln"
+    assert learned.identity.activation == "max-merged-in@2>=16+log1p+own+0.2ln"
     assert [one["name"] for one in report.evaluation] == ["held out"]
     text = (tmp_path / "out" / "MODEL_CARD.md").read_text()
     assert text.startswith("# lean, from plain/checkpoint")
@@ -237,7 +237,7 @@ def test_a_training_that_leaves_the_trunk_leaves_what_merges(given, tmp_path):
     more = recipe_of("inference-free").changed({**tiny.SMALL, "rank": 8, "steps": 2})
     second = run(both, tmp_path / "second", base="lean", recipe=more)
     np.testing.assert_array_equal(load_dense(str(second.checkpoint), precision="fp32").encode_documents(texts), first)
-    assert load_joint(second.model).learned.identity.activation == "max-merged@1>=16+log1p+own+0.2ln"
+    assert load_joint(second.model).learned.identity.activation == "max-merged-in@1>=16+log1p+own+0.2ln"
     for number, changes in enumerate(({"full_layers": 0}, {"trunk": "tuned"}, {"pooling": "sum"})):
         apart = run(both, tmp_path / f"apart{number}", base="lean", recipe=more.changed(changes))
         assert load_dense(apart.model).identity.activation == "mean+l2"

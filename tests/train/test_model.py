@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 from plait.train.errors import TrainError  # noqa: E402
 from plait.train.heads import ACTIVATIONS, Sparse  # noqa: E402
-from plait.train.model import Shape, SparseHead, Trunk, _sum_of  # noqa: E402
+from plait.train.model import Shape, SparseHead, Trunk, _sum_of, after_attention, through  # noqa: E402
 from plait.train.states import padded  # noqa: E402
 
 from . import tiny  # noqa: E402
@@ -199,12 +199,34 @@ def test_what_cannot_be_opened_is_said(folder, tmp_path):
         Trunk(tmp_path / "gpt", 0)
 
 
-def test_distilbert_is_of_the_family(tmp_path):
+def distilbert(folder):
+    """Returns a small DistilBERT, which it saves."""
     from transformers import DistilBertConfig, DistilBertModel
 
     config = DistilBertConfig(vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=24, max_position_embeddings=20)
     model = DistilBertModel(config).eval()
-    model.save_pretrained(tmp_path / "distil")
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_what_changes_after_attention_is_fed_forward(family, folder, tmp_path):
+    """The network after the attention treats each row alone, so the first rows alone give what they give among all."""
+    if family == "distilbert":
+        distilbert(tmp_path / "distil")
+    trunk = Trunk(folder if family == "bert" else tmp_path / "distil", 1).eval()
+    ids, mask = padded([np.array(text) for text in TEXTS], torch.device("cpu"))
+    layer = trunk.layers[-1]
+    with torch.no_grad():
+        states = trunk.below(ids, mask)
+        whole = through([layer], states, mask)
+        with after_attention(layer, lambda rows: rows[:, :2]):
+            torch.testing.assert_close(through([layer], states, mask), whole[:, :2])
+        torch.testing.assert_close(through([layer], states, mask), whole)  # and nothing is left of it
+
+
+def test_distilbert_is_of_the_family(tmp_path):
+    model = distilbert(tmp_path / "distil")
     trunk = Trunk(tmp_path / "distil", 1).eval()
     ids, mask = padded([np.array(text) for text in TEXTS], torch.device("cpu"))
     with torch.no_grad():

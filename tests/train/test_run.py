@@ -301,7 +301,7 @@ class TestGoingOn:
         facts = json.loads((third.model / "plait.json").read_text())
         assert facts["joint"]["silent"]
         assert (facts["joint"]["full_layers"], facts["joint"]["long_from"]) == (1, 16)
-        assert facts["activation"] == "mean-merged@1>=16+l2"
+        assert facts["activation"] == "mean-merged-in@1>=16+l2"
 
     def test_more_layers_than_are_below_the_branch_are_refused_before_the_first_step(self, given, tmp_path):
         with pytest.raises(
