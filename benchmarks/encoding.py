@@ -249,6 +249,10 @@ def _report(
             f"process of its own that takes turns with plait ({found}). `{BOTH}` is one strand after the other. Its "
             "sparse model is the trunk with the branch, the same head, `SpladePooling`, and own words added."
         )
+        if "merged" in encoders["dense"].identity.activation:
+            notes.append(
+                "Equal tokens of long texts merge in plait's model; sentence-transformers computes each, hence cosines."
+            )
     name = "encoding" if args.limit is None else "encoding-try"
     return common.write(
         name, args.results, where=where, raw=raw, checks=checks, tables=tables, notes=notes,

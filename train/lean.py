@@ -6,10 +6,12 @@ here, with the model that merges nothing as the teacher: for any text the dense 
 weights of own words, and what each token leaves the last layer with are drawn to the teacher's. It needs no queries and
 no judgements. Short texts take part, as nothing merges in them: what is learned must leave them as they are.
 
-Layers below the merging have the same to do in both, so they stay, and run once for both.
+Layers below the merging have the same to do in both, so they stay, and run once for both; a recipe may let all layers
+learn (`all_layers`).
 
 With the loss "order" the dense half learns more than its base knows: which texts other encoders find alike, larger ones
-as a rule (`plait.train.alike`). The vectors move then, and the sparse half is held where it was.
+as a rule (`plait.train.alike`). The vectors move then, and the sparse half is held where it was. Such a training may
+start from a model whose equal tokens merge, and so does its teacher then.
 """
 
 # pyright: reportMissingImports=false
@@ -35,6 +37,7 @@ from .learned import LOG
 from .loop import Model, Steps
 from .model import SparseHead, Trunk, after_attention, through
 from .prepare import Encodings
+from .recipe import MERGING
 from .report import read_log, write_log
 from .start import go_on, shape_of
 from .states import grouped, padded
@@ -109,9 +112,13 @@ class JointModel(Model):
         half: its sparse half.
         recipe: precision, rates, and what merges above which layer.
         device: where to compute.
+
+    Attributes:
+        base_merges: whether equal tokens merge in the base.
     """
 
     def __init__(self, base: Base, half: SparseHalf, recipe: Recipe, device: torch.device) -> None:
+        self.base_merges = half.full_layers is not None
         shape = shape_of(half)
         trunk = Trunk(base.folder, shape.branch)
         terms = None if half.terms is None else torch.from_numpy(half.terms.astype(np.int64))
@@ -119,8 +126,9 @@ class JointModel(Model):
         go_on(head, half, base.checkpoint)
         super().__init__(trunk, head, recipe, device)
         self._apart = trunk.layers[: recipe.full_layers - 1]
-        for part in (trunk.model.embeddings, self._apart):
-            part.requires_grad_(False)
+        trunk.model.embeddings.requires_grad_(False)
+        if not recipe.all_layers:
+            self._apart.requires_grad_(False)
         silent = [] if half.silent is None else half.silent.tolist()
         self._silent = torch.tensor(silent, dtype=torch.int64, device=device)
         self._mute = torch.tensor([*base.specials, *silent], device=device)
@@ -226,14 +234,10 @@ class LeanSteps(Steps):
         """Returns the model's dense vectors of some texts, and the distances."""
         with self.model.autocast():
             with torch.no_grad():
-                below = self._teacher.below(ids, mask).float()
-                whole = self._teacher.merging(below, mask, None)
-                given = self._teacher.halves(whole, ids, mask.float())
-                texts = merged(ids, mask, self.recipe.long_from)
-                wanted = given._replace(
-                    last=torch.bmm(texts.shares, given.last),
-                    own=(texts.members * given.own[:, None, :]).amax(dim=2),
-                )
+                below, texts = self._teacher.below(ids, mask).float(), merged(ids, mask, self.recipe.long_from)
+                wanted = self._wanted(below, ids, mask, texts)
+            if self.recipe.all_layers:
+                below = self.model.below(ids, mask)
             found = self.model.halves(self.model.merging(below, mask, texts), texts.tokens, texts.counts)
         there = (texts.counts > 0)[:, :, None]
         losses = {
@@ -245,6 +249,15 @@ class LeanSteps(Steps):
         return found.dense, {
             name: losses[name] for name, weight in self.recipe.losses.items() if weight and name in losses
         }
+
+    def _wanted(self, below: Tensor, ids: Tensor, mask: Tensor, texts: Merged) -> Halves:
+        """Returns what the teacher gives, for what is left of the texts."""
+        if self._teacher.base_merges:
+            return self._teacher.halves(self._teacher.merging(below, mask, texts), texts.tokens, texts.counts)
+        given = self._teacher.halves(self._teacher.merging(below, mask, None), ids, mask.float())
+        return given._replace(
+            last=torch.bmm(texts.shares, given.last), own=(texts.members * given.own[:, None, :]).amax(dim=2)
+        )
 
 
 class TaughtSteps(LeanSteps):
@@ -323,7 +336,7 @@ class LeanTraining:
         tell: told how far it is.
 
     Raises:
-        TrainError: the base is no joint model or merges already, or no text is long enough.
+        TrainError: the base is no joint model, merges already or otherwise than the recipe, or no text is long enough.
     """
 
     def __init__(
@@ -400,9 +413,20 @@ def _half(base: Base, recipe: Recipe) -> SparseHalf:
         more = f"but {base.folder} has {below} layers below the branch"
         raise TrainError(f"equal tokens merge in layer {recipe.full_layers} (full_layers), {more}")
     if half.full_layers is not None:
-        already = f"equal tokens merge in layer {half.full_layers} of {base.folder} already"
-        raise TrainError(f"{already}: give the model that it was made from, which can teach what it gives without")
+        _check_merging(base, half, recipe)
     if half.pooling != "max" or base.checkpoint.pooling != "mean":
         pooled = f"the base's sparse half pools by {half.pooling!r}, its dense half by {base.checkpoint.pooling!r}"
         raise TrainError(f"{pooled}: equal tokens merge where they pool by 'max' and 'mean'")
     return half
+
+
+def _check_merging(base: Base, half: SparseHalf, recipe: Recipe) -> None:
+    """Checks that a training can start from a base whose equal tokens merge: with the loss "order", merging alike."""
+    already = f"equal tokens merge in layer {half.full_layers} of {base.folder} already"
+    if not recipe.losses.get("order"):
+        raise TrainError(f"{already}: give the model that it was made from, which can teach what it gives without")
+    differs = [name for name in MERGING if getattr(half, name) != getattr(recipe, name)]
+    if differs:
+        said = ", ".join(f"{name} {getattr(recipe, name):g}" for name in differs)
+        wanted = " ".join(f"--set {name}={getattr(half, name):g}" for name in differs)
+        raise TrainError(f"{already}, and the recipe has {said}: say {wanted}")

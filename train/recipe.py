@@ -87,6 +87,7 @@ class Recipe:
             stay apart. -1: as in the base, where its trunk is frozen; else they stay apart.
         long_from: tokens that a long text has at least, for `full_layers`.
         repeats: what the score of an own word gains, in such a text, where it stands for n tokens: so many times ln n.
+        all_layers: whether the layers below the merging learn as well; for strand "both".
         used: the finished encoder has no expansion terms that fewer of the training documents are given than this; a
             head is trained for many that it never uses. 0, and where there are fewer than 4,096 documents: all stay.
         gelu: whether the head's transform has an activation.
@@ -139,6 +140,7 @@ class Recipe:
     full_layers: int = -1
     long_from: int = 128
     repeats: float = 0.0
+    all_layers: bool = False
     used: int = 0
     gelu: bool = False
     literal: bool = True
@@ -380,7 +382,7 @@ RECIPES: dict[str, Recipe] = {
             trunk="tuned",
             steps=700,
             documents=32,
-            full_layers=4,
+            full_layers=3,
             repeats=0.1,
             losses={"dense": 3.0, "states": 0.3, "terms": 0.5, "own": 0.5},
             teachers={},
@@ -398,7 +400,7 @@ RECIPES: dict[str, Recipe] = {
             steps=400,
             documents=32,
             seeds=4,
-            full_layers=4,
+            full_layers=3,
             repeats=0.1,
             losses={"order": 1.0, "dense": 0.1, "terms": 0.5, "own": 0.5},
             scale=20.0,

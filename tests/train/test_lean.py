@@ -81,12 +81,11 @@ def run(given, out, *, base="plain", **options):
     return train(recipe, given["pairs"], base=given[base], out=out, **{"device": "cpu", "threads": 1, **options})
 
 
-def training(given, base="plain", **changes):
+def training(given, base="plain", recipe=None, **changes):
     texts = divided(read_training(given["pairs"]), [], 0, 1)
     cache = given["pairs"].parent / "cache"
-    return LeanTraining(
-        the_recipe(**changes), open_base(given[base]), texts, cache=cache, device=CPU, tell=lambda event: None
-    )
+    recipe = recipe or the_recipe(**changes)
+    return LeanTraining(recipe, open_base(given[base]), texts, cache=cache, device=CPU, tell=lambda event: None)
 
 
 def halves(model, ids):
@@ -161,6 +160,24 @@ def test_it_draws_near_and_leaves_the_layers_below(given, tmp_path):
     assert [one["name"] for one in report.evaluation] == ["held out"]
     text = (tmp_path / "out" / "MODEL_CARD.md").read_text()
     assert text.startswith("# lean, from plain/checkpoint")
+
+
+def test_layers_below_may_learn_too(given, tmp_path):
+    made = training(given, full_layers=2, all_layers=True, repeats=0.0)
+    both = padded(open_base(given["plain"]).ids(["snow in the valley", LONG], 32), CPU)
+    assert {name: float(value) for name, value in made._steps.distances(*both).items()} == pytest.approx(
+        {
+            name: float(value)
+            for name, value in training(given, full_layers=2, repeats=0.0)._steps.distances(*both).items()
+        }
+    )
+    report = run(given, tmp_path / "out", recipe=the_recipe(full_layers=2, all_layers=True))
+    first, last = (np.mean([one["loss"] for one in part]) for part in (report.losses[:5], report.losses[-5:]))
+    assert last < 0.9 * first
+    before, after = (load_file(folder / "model.safetensors") for folder in (given["plain"], report.checkpoint))
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert {name.split(".")[2] for name in moved if name.startswith("encoder.layer.")} == {"0", "1", "2"}
+    assert not any(name.startswith("embeddings.") for name in moved)
 
 
 def test_a_query_table_and_what_finishes_the_base_stay(given, tmp_path):
@@ -317,6 +334,19 @@ def test_a_stopped_lesson_ends_as_one_that_was_not(given, tmp_path):
     assert rest.losses == whole.losses
     name = "checkpoint/model.safetensors"
     assert rest.files[name] == whole.files[name]
+
+
+def test_a_base_that_merges_is_taught_as_it_merges(given, tmp_path):
+    lean = run(given, tmp_path / "lean", recipe=the_recipe(steps=2))
+    both = {**given, "lean": lean.checkpoint}
+    made = training(both, "lean", taught(given, losses={"order": 1.0, "dense": 1.0, "states": 1.0, "terms": 1.0}))
+    ids = open_base(lean.checkpoint).ids([LONG, "snow in the valley"], 32)
+    assert all(abs(float(value)) < 1e-6 for value in made._steps.distances(*padded(ids, CPU)).values())
+    report = run(both, tmp_path / "out", base="lean", recipe=taught(given, steps=2))
+    assert load_joint(report.model).learned.identity.activation == "max-merged-in@1>=16+log1p+own+0.2ln"
+    said = r"merge in layer 1 of .* already, and the recipe has full_layers 2, repeats 0.1: "
+    with pytest.raises(TrainError, match=said + "say --set full_layers=1 --set repeats=0.2"):
+        run(both, tmp_path / "more", base="lean", recipe=taught(given, full_layers=2, repeats=0.1))
 
 
 def test_short_texts_alone_can_be_taught(given, tmp_path):
