@@ -25,6 +25,7 @@ Weights = Mapping[str, "NDArray[np.float32]"]
 VOCABULARY_TILE = 1024  # columns of the head computed at a time: length x tile sums, a few MB at most
 ZERO_POINT = 128  # of the codes of tables and of signed rows
 _TINY = 1e-9  # keeps the scale of an all-zero row above zero
+_WHOLE = 1e-3  # how far from whole numbers the codes of weights that were read back may be
 
 
 @dataclass(frozen=True)
@@ -292,8 +293,14 @@ def saturation_free(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     AVX2 multiplies unsigned by signed bytes and adds neighbours along the inputs in 16 bits, saturating. Neighbours of
     one sign whose codes sum to at most 128 stay inside: 255 x 128 = 32,640. That costs less than half a bit; 7-bit
     weights, the usual way, cost a whole one.
+
+    Weights that were read back from such codes get the scale that they had, and so the same codes again.
     """
     padded = np.pad(weight, ((0, weight.shape[0] % 2), (0, 0)))
     pairs = padded.reshape(-1, 2, weight.shape[1])
     same_sign = np.maximum(np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1))
-    return _positive(same_sign.max(axis=0) / 127)  # rounding may add one to 127
+    largest = same_sign.max(axis=0)
+    scales, before = _positive(largest / 127), _positive(largest / 128)  # rounding may add one to 127
+    codes = weight / before
+    again = (np.abs(codes - np.rint(codes)).max(axis=0) < _WHOLE) & (np.abs(codes).max(axis=0) < 127.5)
+    return np.where(again, before, scales)

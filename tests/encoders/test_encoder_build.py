@@ -37,6 +37,16 @@ def test_sums_of_two_products_stay_in_16_bits(weight):
     assert max(worst) <= 32767
 
 
+@given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 9))
+@settings(max_examples=200, deadline=None)
+def test_weights_that_were_codes_become_the_same_codes(seed, rows, columns):
+    weight = np.random.default_rng(seed).normal(size=(rows, columns)).astype(np.float32)
+    scales = saturation_free(weight)
+    codes = np.rint(weight / scales)
+    again = saturation_free((codes * scales).astype(np.float32))
+    np.testing.assert_array_equal(np.rint(codes * scales / again), codes)
+
+
 def test_weights_of_zero_are_fine(tmp_path):
     assert saturation_free(np.zeros((4, 3), np.float32)).tolist() == [1, 1, 1]
 

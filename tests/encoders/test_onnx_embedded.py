@@ -48,6 +48,10 @@ def test_it_stays_near_the_model_that_it_was_made_from(dense, texts, reference):
 def test_sparse_int8_against_the_textbook(learned, texts, reference):
     expected = reference("plait-mini", learned.joint.folder.manifest.specials)
     found = learned.encode_documents(texts).toarray()
+    for rows in (expected, found):  # a text without a word: what it is given is noise, and little of it
+        empty = [not text.strip() for text in texts]
+        assert rows[empty].max() < 0.5
+        rows[empty] = 0
     known = expected.any(axis=1) & found.any(axis=1)
     assert known.sum() >= len(texts) - 4  # some have no term: no word that the model knows
     assert (expected[~known] == 0).all() or expected[~known].max() < 0.5
