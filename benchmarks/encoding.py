@@ -251,7 +251,7 @@ def _report(
         )
         if "merged" in encoders["dense"].identity.activation:
             notes.append(
-                "Equal tokens of long texts merge in plait's model; sentence-transformers computes each, hence cosines."
+                "Equal tokens of long texts merge in plait's model; sentence-transformers computes each: lower cosines."
             )
     name = "encoding" if args.limit is None else "encoding-try"
     return common.write(

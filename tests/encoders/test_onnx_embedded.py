@@ -41,8 +41,14 @@ def test_dense_int8_against_the_textbook(dense, texts, reference):
 
 def test_it_stays_near_the_model_that_it_was_made_from(dense, texts, reference):
     found = cosines(dense.encode_documents(texts), reference("minilm-l6"))
-    assert found.min() >= 0.96  # a long text of few words: most of its tokens merge
-    assert found.mean() >= 0.99
+    lengths = [len(ids) for ids in dense.joint.model.tokenizer.ids(texts)]
+    apart = [position for position in range(len(texts)) if lengths[position] < 128]  # nothing merges
+    longer = [position for position in apart if position not in SHORT]
+    assert len(apart) < len(texts)
+    assert found.min() >= 0.97
+    assert found[apart].min() >= 0.975
+    assert found[longer].min() >= 0.98
+    assert found[longer].mean() >= 0.995
 
 
 def test_sparse_int8_against_the_textbook(learned, texts, reference):
