@@ -36,18 +36,24 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "learned": {"strands": "learned"},
     "dense": {"strands": "dense"},
     "RRF": {"fusion": "rrf", "pipeline": "none"},
-    "default, no feedback": {"pipeline": "none"},
-    "default, towards the best alone": {"pipeline": "feedback:away=0"},
+    "default, no steps": {"pipeline": "none"},
+    "default, no feedback": {"pipeline": "questions"},
+    "default, questions as all": {"pipeline": "feedback"},
+    "default, towards the best alone": {"pipeline": "questions,feedback:away=0"},
     "default": {},
 }
-# What the halves choose from: how sparse scores are normalised, and how feedback weighs: towards the best, by what
-# length, away from all.
+# What the halves choose from: how sparse scores are normalised, whether questions are weighed otherwise, and how
+# feedback weighs: towards the best, by what length, away from all.
 CHOICES: dict[str, dict[str, Any]] = {
-    f"{normalise}, feedback {dense:g}/{length:g}/{away:g}": {
+    f"{normalise}, {'questions, ' if asked < 1 else ''}feedback {dense:g}/{length:g}/{away:g}": {
         "fusion": f"convex:normalise={normalise}",
         "weights": dict(zip(("lexical", "learned", "dense"), weights, strict=True)),
-        "pipeline": f"feedback:dense={dense:g}:length={length:g}:away={away:g}" if dense else "none",
+        "pipeline": [
+            f"questions:lexical={asked:g}",
+            *([f"feedback:dense={dense:g}:length={length:g}:away={away:g}"] if dense else []),
+        ],
     }
+    for asked in (1.0, 0.7)
     for normalise, weights in (("bounds", (0.15, 0.1, 0.75)), ("norm", (0.135, 0.07, 0.795)))
     for dense, length in ((0.0, 0.0), (0.4, 0.0), (0.8, 100.0), (1.5, 200.0))
     for away in ((0.0, 0.5) if dense else (0.0,))
@@ -76,9 +82,9 @@ def main() -> None:
             f"{MEASURE}. `best fixed weights` are the best single weights of all collections together, found on these "
             f"queries in steps of {STEP:g}, scores normalised by bounds, no feedback; `best weights each` the best of "
             "each collection. Both have seen the answers; the default has one setting.",
-            f"Halves: of {len(CHOICES)} settings (two normalisations, seven ways of feedback) the best on three "
-            "collections is judged on the other three, all ten splits both ways. Defaults were settled with all six in "
-            "sight.",
+            f"Halves: of {len(CHOICES)} settings (two normalisations, questions weighed as all or not, seven ways of "
+            "feedback) the best on three collections is judged on the other three, all ten splits both ways. Defaults "
+            "were settled with all six in sight, but for what questions weigh.",
             f"Tuned: {FEW} judged queries of a collection, drawn {DRAWS} times, choose weights that the other queries "
             "judge, without feedback, beside the best weights of those other queries. Collections of no more than "
             f"{2 * FEW} queries are cross-validated instead.",

@@ -123,7 +123,7 @@ def _evaluate(retriever: Retriever, dataset: Dataset) -> tuple[Report, Report]:
         answer, dataset, strands=facts["strands"], measures=MEASURES, encoders=facts["encoders"], settings=settings
     )
     beside = {
-        PLAIN: retriever.run(dataset.queries, K, pipeline="none"),
+        PLAIN: retriever.run(dataset.queries, K, pipeline="questions"),
         RRF: retriever.run(dataset.queries, K, fusion="rrf", pipeline="none"),
         **_word_pieces(retriever, dataset),
     }

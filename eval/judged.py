@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..index.ranking import id_ranks
-from ..retriever.fusion import chosen
+from ..retriever.fusion import CONVEX, chosen
 from .contract import EvalError, Qrels
 from .gains import Floats, Measure
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 FEW = 5  # judged queries; with fewer there is nothing to choose by
 DEPTH = 200
-CONVEX = "convex"
 _CELLS = 1 << 22  # comparisons held at a time
 
 
@@ -163,7 +162,7 @@ def judge(
     shared = [query for query, judged in qrels.items() if query in queries and any(g > 0 for g in judged.values())]
     _check(queries, qrels, shared, least)
     kept = str(fusion or retriever.info()["fusion"])
-    fusion = kept if kept.partition(":")[0] == CONVEX else CONVEX
+    fusion = kept if chosen(kept).convex else CONVEX
     found: list[JudgedQuery] = []
     rankings = retriever.candidates([queries[query] for query in shared], depth=depth)
     for query, ranking in zip(shared, rankings, strict=True):

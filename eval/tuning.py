@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..retriever.fusion import CONVEX
 from ..retriever.fusion import chosen as chosen_fusion
 from .contract import EvalError
 from .gains import EVERY, GAINS, Floats, Measure, measure_named
@@ -89,7 +90,7 @@ class Tuned:
     fitted: float
     alone: dict[str, float]
     unknown: int = 0
-    fusion: str = "convex"
+    fusion: str = CONVEX
 
     @property
     def strand(self) -> str | None:
@@ -196,7 +197,7 @@ def choosing(
     judged: Judged, measure: Measure, *, prior: Mapping[str, float] | None = None, step: float = STEP
 ) -> Choosing:
     """Returns what weights are chosen from; the arguments are those of `tune`."""
-    known = chosen_fusion("convex").weights_among(judged.strands) if prior is None else prior
+    known = chosen_fusion(CONVEX).weights_among(judged.strands) if prior is None else prior
     grid, near = simplex(len(judged.strands), step), shares(known, judged.strands)
     values = judged.table(grid, measure)
     whole = Measure(measure.name, measure.gain, EVERY)

@@ -8,9 +8,9 @@ from typing import Any
 
 from .calibration import Calibration
 from .errors import QueryError
-from .fusion import Fusion, chosen, weights_for
+from .fusion import CONVEX, Fusion, chosen, weights_for
 from .normalise import Floats
-from .pipeline import DEFAULT_PIPELINE, NONE, Given, Pipeline, pipeline
+from .pipeline import DEFAULT_PIPELINE, NONE, PIPELINE_OF_CHOSEN, Given, Pipeline, pipeline
 from .strands import with_neighbours
 
 Steps = Given
@@ -75,9 +75,13 @@ def chosen_for(
             raise QueryError(f"a weight is given for {strand!r}; strands are: {', '.join(found.weights)}")
     values = weights_for(strands, found.weights_among(strands) if given is None else given)
     source = "this search" if weights is not None else "plait" if own is None else "the index"
-    alone = int((values > 0).sum()) == 1
-    kept = settings.get("pipeline")
-    taken = steps if steps is not None else NONE if alone else DEFAULT_PIPELINE if kept is None else kept
+    taken = steps
+    if taken is None and int((values > 0).sum()) == 1:
+        taken = NONE
+    if taken is None:
+        taken = settings.get("pipeline")
+    if taken is None:
+        taken = DEFAULT_PIPELINE if source == "plait" and found.convex else PIPELINE_OF_CHOSEN
     choice = Choice(tuple(strands), found, values, source, pipeline(taken), taken, None)
     held = settings.get("calibration")
     calibration = None if held is None else Calibration.from_json(held)
@@ -112,7 +116,7 @@ def checked_settings(settings: Mapping[str, Any], strands: Sequence[str], change
     if made.get("pipeline") is not None:
         made["pipeline"] = storable(made["pipeline"])
     if "fusion" in made and made["fusion"] is None:
-        made["fusion"] = "convex"
+        made["fusion"] = CONVEX
     chosen_for({**settings, **made}, strands, None, None, None)
     return made
 

@@ -101,6 +101,7 @@ class Combination:
     monotone: bool = True
 
 
+CONVEX = "convex"
 _ALIKE = dict.fromkeys(ALL_STRANDS, 1.0)
 # Settled with the collections of `benchmarks/fusion.py` in sight; that page judges halves by each other.
 _CHOSEN = with_neighbours({"lexical": 0.135, "learned": 0.07, "dense": 0.795})
@@ -111,7 +112,7 @@ _FEWER = {
 }
 #: The fusions by name: how the scores of several strands become one. docs/ranking.md describes each.
 FUSIONS: dict[str, Combination] = {
-    "convex": Combination(convex, _CHOSEN, _FEWER, normalise="norm"),
+    CONVEX: Combination(convex, _CHOSEN, _FEWER, normalise="norm"),
     "rrf": Combination(rrf, _ALIKE, normalise="rank", ranks=True),
     "combsum": Combination(combsum, _ALIKE),
     "combmnz": Combination(combmnz, _ALIKE, ranks=True),
@@ -141,6 +142,11 @@ class Fusion:
     _normalise: Callable[[Candidates], Floats]
     _transform: Callable[[Floats], Floats]
     _combine: Callable[[Floats, Candidates, Floats], Floats]
+
+    @property
+    def convex(self) -> bool:
+        """Whether it is the convex one, whatever its options."""
+        return self.name.partition(":")[0] == CONVEX
 
     def weights_among(self, strands: Sequence[str]) -> Mapping[str, float]:
         """Returns the weights that it takes for some strands when none are given; a neighbour counts as our own."""

@@ -24,7 +24,8 @@ from .strands import Dense, Sparse
 
 STEP = "parents"
 LEAST_DEPTH = 200  # parents that each strand proposes, at least
-BEFORE = ("feedback", "adapt")  # steps that move the query, and so come before this one
+BEFORE = ("feedback", "adapt", "questions")  # steps that move the query or the weights, and so come before this one
+_LISTED = f"{', '.join(BEFORE[:-1])} and {BEFORE[-1]}"
 
 
 def parents(ranking: Ranking, *, share: float = 0.1, parents: int = 20, each: int = 0) -> Ranking:
@@ -45,7 +46,7 @@ def parents(ranking: Ranking, *, share: float = 0.1, parents: int = 20, each: in
     within(STEP, 0, each=each)
     _check_strands(ranking)
     if not ranking.plain:
-        raise QueryError(f"{STEP} comes before steps that give scores of their own, and after {' and '.join(BEFORE)}")
+        raise QueryError(f"{STEP} comes before steps that give scores of their own, and after {_LISTED}")
     names, worth = _best(ranking, parents)
     positions, owners = _passages(ranking, names)
     ranking = ranking.widened(positions)

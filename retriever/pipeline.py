@@ -40,6 +40,7 @@ class Row:
 #: The steps by name: what changes a ranking after fusion. docs/ranking.md describes each.
 STEPS: dict[str, Row] = {
     "feedback": Row("feedback.feedback", "documents"),
+    "questions": Row("adapt.questions", None),
     "adapt": Row("adapt.adapt", None),
     "parents": Row("hierarchy.parents", None),
     "rerank": Row("rerank.rerank"),
@@ -53,7 +54,9 @@ STEPS: dict[str, Row] = {
     "recency": Row("boosts.recency"),
     "host": Row("boosts.host"),
 }
-DEFAULT_PIPELINE = "feedback"  # of a search that fuses strands; one strand alone is left as it is
+# Of a search that fuses strands; one strand alone is left as it is. Weights that somebody chose are not touched, for
+# they were chosen for the queries that come.
+DEFAULT_PIPELINE, PIPELINE_OF_CHOSEN = "questions,feedback", "feedback"
 NONE = "none"
 
 

@@ -497,7 +497,10 @@ def test_one_parent_with_more_passages_than_fit_at_once(tmp_path, small_encoders
         ("parents:share=1.5", "parents takes share from 0 to 1, not 1.5"),
         ("parents:parents=0", "parents takes parents of at least 1, not 0"),
         ("parents:each=-1", "parents takes each of at least 0, not -1"),
-        ("mmr,parents", "parents comes before steps that give scores of their own, and after feedback and adapt"),
+        (
+            "mmr,parents",
+            "parents comes before steps that give scores of their own, and after feedback, adapt and questions",
+        ),
         ("parents:depth=3", "the step 'parents' has no option 'depth'; its options are: each, parents, share"),
     ],
 )

@@ -576,5 +576,5 @@ def test_info_tells_what_acts(retriever):
     assert facts["documents"] == 300
     assert facts["strands"] == ["lexical", "learned", "dense"]
     assert facts["weights"] == {"lexical": 0.135, "learned": 0.07, "dense": 0.795}
-    assert (facts["weights_from"], facts["pipeline"]) == ("plait", "feedback")
+    assert (facts["weights_from"], facts["pipeline"]) == ("plait", "questions,feedback")
     assert facts["encoders"]["dense"]["name"] == "letters"

@@ -184,4 +184,4 @@ def test_the_steps_of_an_index_as_a_search_takes_them(tmp_path, small_encoders):
             retriever.steps("lucene")
         retriever.settle(pipeline=None)
         retriever.commit()
-        assert retriever.steps() == "feedback"
+        assert retriever.steps() == "questions,feedback"
