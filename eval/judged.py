@@ -104,6 +104,38 @@ class Judged:
         """
         return np.stack([self._row(query, weights, measure) for query in self.queries])
 
+    def likelihood(self, weights: Floats, temperatures: Floats) -> NDArray[np.float32]:
+        """Returns how likely each query's relevant candidates are to be chosen, by weighting and temperature.
+
+        The logarithm of a softmax over the candidates' scores (Luce 1959; ListNet, Cao et al. 2007), mean over the
+        relevant candidates, by grade; 0 for a query without any. Unlike a measure it says by how much a document is
+        ahead, so that it tells weightings apart by far fewer queries.
+
+        Args:
+            weights: float64 (weightings, strands), rows summing to 1.
+            temperatures: float64 (temperatures,), above 0; scores are divided by them.
+
+        Returns:
+            float32 (queries, temperatures, weightings).
+        """
+        found = np.zeros((len(self), len(temperatures), len(weights)), np.float32)
+        for query, row in zip(self.queries, found, strict=True):
+            if not (query.relevance > 0).any():
+                continue
+            step = max(1, _CELLS // max(len(query.values), 1))
+            for start in range(0, len(weights), step):
+                row[:, start : start + step] = _chosen(query, weights[start : start + step], temperatures)
+        return found
+
+    def spread(self, weights: Floats) -> float:
+        """Returns the standard deviation of candidates by some weights, mean over queries; 1 where all are alike.
+
+        Args:
+            weights: float64 (strands,).
+        """
+        found = [float(np.std(_mixed(query.values, weights[None]))) for query in self.queries if len(query.values)]
+        return float(np.mean(found)) if found and max(found) > 0 else 1.0
+
     def present(self, measure: Measure) -> Floats:
         """Returns the measure of every query as the index ranks now, before any step, float64 (queries,)."""
         scored = (query.gains(query.fused[:, None], measure)[0] for query in self.queries)
@@ -126,6 +158,17 @@ def _mixed(values: Floats, weights: Floats) -> Floats:
     for column in range(1, values.shape[1]):
         total += values[:, column : column + 1] * weights[:, column]
     return total
+
+
+def _chosen(query: JudgedQuery, weights: Floats, temperatures: Floats) -> Floats:
+    """Returns what `Judged.likelihood` does, of one query, float64 (temperatures, weightings)."""
+    rows = np.flatnonzero(query.relevance > 0)
+    grades = query.relevance[rows] / query.relevance[rows].sum()
+    scores = _mixed(query.values, weights)
+    scores -= scores.max(axis=0)
+    relevant = grades @ scores[rows]
+    held = scores.astype(np.float32)
+    return np.stack([relevant / t - np.log(np.exp(held / np.float32(t)).sum(axis=0)) for t in temperatures.tolist()])
 
 
 def judge(

@@ -1,7 +1,8 @@
-"""Weights chosen for an index by judged queries: a grid on the simplex, cross-validated, held near what is known.
+"""Weights chosen for an index by judged queries: a grid on the simplex, a posterior mean, cross-validated.
 
-With few queries the best point of a grid is mostly luck. So the mean is taken of the whole ranking instead of its top,
-and a weighting pays for its distance from plait's own, less the more queries there are.
+With few queries the point of a grid at which a measure is best is mostly luck: a measure sees the order alone, and
+jumps. So weights have a likelihood, that of the relevant documents under a softmax of the scores, which says by how
+much they are ahead; a prior around plait's own; and what is chosen is the mean of the posterior, not its peak.
 """
 
 from __future__ import annotations
@@ -16,15 +17,22 @@ from numpy.typing import NDArray
 from ..retriever.fusion import CONVEX
 from ..retriever.fusion import chosen as chosen_fusion
 from .contract import EvalError
-from .gains import EVERY, GAINS, Floats, Measure, measure_named
+from .gains import Floats, Measure, measure_named
 from .judged import Judged
 from .statistics import SAMPLES, bootstrap_means, check_folds, percentile_interval
 
-STEP = 0.025
+STEP, COARSE = 0.025, 0.05  # of the grid; with more than `FINE` strands the second
+FINE = 3
 FOLDS = 5
-ENOUGH = 100  # judged queries; with fewer, the ranking below the cutoff counts too, and folds are drawn more often
+ENOUGH = 100  # judged queries; with fewer, folds are drawn more often
 REPEATS = {True: 20, False: 2}  # of the folds, with few queries and with enough
-DISTANCE = 0.1  # what a weighting pays for its squared distance from the prior with 30 queries; falls with their root
+# A normal distribution around the prior weights with a deviation of 1 / sqrt(2 x 20), .16.
+PRIOR = 20.0
+# What the measure itself says beside the likelihood, in log-odds for a query's whole value: little, as it jumps.
+WORTH = 2.0
+# Of the softmax, in mean standard deviations of the candidates' scores; nobody knows it, so it is summed over. Close
+# together, since one that fits some weightings better than others would choose among them.
+TEMPERATURES = 2.0 ** np.arange(-2.5, 2.0, 0.5)
 
 Interval = tuple[float, float]
 
@@ -35,20 +43,23 @@ class Choosing(NamedTuple):
     Attributes:
         grid: float64 (weightings, strands), rows summing to 1.
         values: the measure, float64 (queries, weightings).
-        chosen_by: what is maximised, float64 (queries, weightings).
-        penalty: float64 (weightings,), with one query.
+        likelihood: float32 (queries, temperatures, weightings), logarithms; see `Judged.likelihood`.
+        prior: float64 (weightings,), the logarithm of their prior.
     """
 
     grid: Floats
     values: Floats
-    chosen_by: Floats
-    penalty: Floats
+    likelihood: NDArray[np.float32]
+    prior: Floats
 
     def best(self, rows: NDArray[np.intp] | None = None) -> int:
-        """Returns the weighting that some queries would choose; of equal ones the nearest to the prior."""
-        held = self.chosen_by if rows is None else self.chosen_by[rows]
-        gain = held.mean(axis=0) - self.penalty / np.sqrt(len(held))
-        return int(np.lexsort((self.penalty, -np.round(gain, 12)))[0])
+        """Returns the weighting nearest to the mean of the posterior that some queries give."""
+        chosen = slice(None) if rows is None else rows
+        told = self.likelihood[chosen].sum(axis=0, dtype=np.float64) + WORTH * self.values[chosen].sum(axis=0)
+        told = told + self.prior
+        share = np.exp(told - told.max()).sum(axis=0)
+        mean = (share / share.sum()) @ self.grid
+        return int(np.round(((self.grid - mean) ** 2).sum(axis=1), 12).argmin())
 
     def crossed(self, folds: int, repeats: int, seed: int) -> Floats:
         """Returns each query's value by the weights that the other folds chose, mean of the repeats."""
@@ -127,22 +138,22 @@ def tune(
     measure: str = "nDCG@10",
     folds: int = FOLDS,
     repeats: int | None = None,
-    step: float = STEP,
+    step: float | None = None,
     seed: int = 0,
 ) -> Tuned:
     """Returns the weights of a convex fusion that judged queries choose, and what they are worth on others.
 
-    The choice maximises `mean - 0.1 * sqrt(30 / queries) * |weights - prior|^2`. With fewer than 100 queries the mean
-    is that of the measure without its cutoff, which is less a matter of luck. One strand alone is taken where it is
-    better by a standard error than weights chosen by other queries.
+    They are the mean of what the queries leave likely, on a grid: exp(sum of log-likelihoods + 2 x measures - 20 x
+    |weights - prior|^2), summed over temperatures. One strand alone is taken where it is better by two standard
+    errors than weights chosen by other queries.
 
     Args:
         judged: the queries, searched.
-        prior: weights by strand that few queries do not leave far; None for plait's own.
+        prior: weights by strand around which the choice is sought; None for plait's own.
         measure: one of `GAINS` with a cutoff.
         folds: parts of a cross-validation.
         repeats: how often the folds are drawn; None: 20 times with fewer than 100 queries, else twice.
-        step: of the grid.
+        step: of the grid; None: .025, with more than three strands .05.
         seed: of folds and resamples.
 
     Raises:
@@ -183,8 +194,8 @@ def shares(weights: Mapping[str, float], strands: Sequence[str]) -> Floats:
 
 
 def _clearly(differences: Floats) -> bool:
-    """Returns whether a mean lies more than its standard error above 0."""
-    return bool(differences.mean() > differences.std(ddof=1) / np.sqrt(len(differences)))
+    """Returns whether a mean lies more than two standard errors above 0: it is that of the best of several strands."""
+    return bool(differences.mean() > 2 * differences.std(ddof=1) / np.sqrt(len(differences)))
 
 
 def folded(count: int, folds: int, random: np.random.Generator) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -194,16 +205,14 @@ def folded(count: int, folds: int, random: np.random.Generator) -> Iterator[tupl
 
 
 def choosing(
-    judged: Judged, measure: Measure, *, prior: Mapping[str, float] | None = None, step: float = STEP
+    judged: Judged, measure: Measure, *, prior: Mapping[str, float] | None = None, step: float | None = None
 ) -> Choosing:
     """Returns what weights are chosen from; the arguments are those of `tune`."""
     known = chosen_fusion(CONVEX).weights_among(judged.strands) if prior is None else prior
-    grid, near = simplex(len(judged.strands), step), shares(known, judged.strands)
-    values = judged.table(grid, measure)
-    whole = Measure(measure.name, measure.gain, EVERY)
-    cut = len(judged) >= ENOUGH or measure.gain is GAINS["R"]  # recall of everything is the same by all weights
-    penalty = DISTANCE * np.sqrt(30) * ((grid - near) ** 2).sum(axis=1)
-    return Choosing(grid, values, values if cut else judged.table(grid, whole), penalty)
+    count = len(judged.strands)
+    grid, near = simplex(count, step or (STEP if count <= FINE else COARSE)), shares(known, judged.strands)
+    likelihood = judged.likelihood(grid, judged.spread(near) * TEMPERATURES)
+    return Choosing(grid, judged.table(grid, measure), likelihood, -PRIOR * ((grid - near) ** 2).sum(axis=1))
 
 
 def _parted(parts: int, strands: int) -> list[tuple[int, ...]]:

@@ -10,8 +10,9 @@ from plait.eval import EvalError, judge, score_run, tune
 from plait.eval.gains import measure_named
 from plait.eval.judged import Judged, JudgedQuery
 from plait.eval.trial import try_out
-from plait.eval.tuning import shares, simplex
+from plait.eval.tuning import choosing, shares, simplex
 from plait.retriever import Retriever
+from scipy.special import log_softmax
 
 from .conftest import QRELS, QUERIES
 
@@ -66,10 +67,73 @@ def test_every_value_of_the_table_is_the_measure_of_that_ranking():
 
 
 def test_few_queries_stay_near_the_prior_and_many_do_not():
-    few, many = (tune(made(count, 1, seed=3), prior={"lexical": 1}, measure="RR@10") for count in (6, 200))
-    assert many.weights["lexical"] <= few.weights["lexical"]
-    same = tune(made(6, 1, seed=3), prior={"lexical": 1}, measure="RR@10")
+    measure, lexical = measure_named("RR@10"), []
+    for count in (1, 6, 50, 1000):
+        asked = choosing(made(count, 1, seed=3), measure, prior={"lexical": 1})
+        lexical.append(asked.grid[asked.best(), 0])
+    assert lexical == sorted(lexical, reverse=True)
+    assert lexical[0] >= 0.85
+    assert lexical[1] > 0.3
+    assert lexical[-1] == 0
+    few, same = (tune(made(6, 1, seed=3), prior={"lexical": 1}, measure="RR@10") for _ in range(2))
     assert same == few  # seeded
+
+
+def graded(count, seed=0):
+    """Queries of 12 candidates, some of them relevant by grades, some queries without any."""
+    random = np.random.default_rng(seed)
+    queries = []
+    for number in range(count):
+        relevance = random.integers(-1, 4, 12) * (random.random(12) < 0.3) * (number % 5 > 0)
+        judged = {f"d{row}": grade for row, grade in enumerate(relevance.tolist())}
+        values = random.random((12, 3)) + 0.3 * np.maximum(relevance, 0)[:, None] * [0.1, 0.2, 1.0]
+        queries.append(JudgedQuery(f"q{number}", "text", values, values.mean(axis=1), relevance, judged))
+    return Judged(tuple(queries), ("lexical", "learned", "dense"))
+
+
+def test_the_likelihood_is_that_of_a_softmax():
+    judged, grid, temperatures = graded(11), simplex(3, 0.5), np.array([0.05, 0.3, 2.0])
+    found = judged.likelihood(grid, temperatures)
+    assert found.shape == (11, 3, 6)
+    for row, query in enumerate(judged.queries):
+        grades = np.maximum(query.relevance, 0)
+        for place, temperature in enumerate(temperatures):
+            for column, weights in enumerate(grid):
+                logs = log_softmax(query.values @ weights / temperature)
+                expected = (grades * logs).sum() / grades.sum() if grades.any() else 0.0
+                assert found[row, place, column] == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_the_choice_is_the_mean_of_the_posterior():
+    judged, measure, prior = graded(9), measure_named("nDCG@10"), {"lexical": 1, "learned": 1, "dense": 2}
+    asked = choosing(judged, measure, prior=prior, step=0.1)
+    share = np.zeros(len(asked.grid))
+    rows = [1, 3, 4, 8]
+    for column, weights in enumerate(asked.grid):
+        held = judged.part(rows)
+        distance = sum((weight - near) ** 2 for weight, near in zip(weights, (0.25, 0.25, 0.5), strict=True))
+        gained = 2 * held.table(weights[None], measure).sum() - 20 * distance
+        for power in range(-5, 4):
+            temperature = judged.spread(np.array([0.25, 0.25, 0.5])) * 2 ** (power / 2)
+            share[column] += np.exp(gained + held.likelihood(weights[None], np.array([temperature])).sum())
+    mean = share @ asked.grid / share.sum()
+    assert asked.best(np.array(rows)) == np.linalg.norm(asked.grid - mean, axis=1).argmin()
+
+
+def test_the_choice_is_the_same_whatever_unit_scores_have():
+    judged, measure = graded(20), measure_named("nDCG@10")
+    larger = replace(judged, queries=tuple(replace(query, values=query.values * 1000) for query in judged.queries))
+    flat = replace(judged, queries=tuple(replace(query, values=query.values * 0) for query in judged.queries))
+    assert tune(larger, measure=measure.name).weights == tune(judged, measure=measure.name).weights
+    prior = {"lexical": 0.25, "learned": 0.25, "dense": 0.5}
+    assert tune(flat, prior=prior).weights == pytest.approx(prior, abs=0.1)
+    assert choosing(judged, measure).best(np.array([], np.intp)) == choosing(flat, measure).best()
+
+
+def test_the_grid_is_coarser_for_more_strands():
+    queries = tuple(replace(query, values=np.tile(query.values, (1, 2))) for query in made(6, 0).queries)
+    four = Judged(queries, ("lexical", "learned", "dense", "lucene"))
+    assert len(choosing(four, measure_named("nDCG@10")).grid) == len(simplex(4, 0.05)) == 1771
 
 
 def test_a_query_has_no_say_in_the_weights_it_is_measured_with():

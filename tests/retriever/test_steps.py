@@ -26,6 +26,7 @@ def named(given):
 
 STEPS_TO_TRY = [
     "adapt:words=3:short=2",
+    "questions",
     "collaborative:top=7",
     "collaborative:strands=dense+learned:neighbours=2:top=9",
     "mmr:top=8:trade=0.4",
@@ -79,6 +80,8 @@ def shared(tmp_path_factory):
 @given(words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=4))
 def test_a_score_is_the_same_to_the_last_bit_for_every_k_and_depth(shared, step, before, words):
     query, steps = " ".join(words), [*before, step]
+    if step == "questions":
+        query = f"what is {query}?"
     whole = {hit.id: hit.score for hit in shared.search(query, 300, pipeline=steps, depth=300)}
     for k in (1, 10, 100, 1000):
         for depth in (1, 20, 200):
