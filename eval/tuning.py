@@ -24,6 +24,7 @@ from .statistics import SAMPLES, bootstrap_means, check_folds, percentile_interv
 STEP, COARSE = 0.025, 0.05  # of the grid; with more than `FINE` strands the second
 FINE = 3
 FOLDS = 5
+HEARD = 2000  # queries whose likelihood is taken; of more the measure itself says enough
 ENOUGH = 100  # judged queries; with fewer, folds are drawn more often
 REPEATS = {True: 20, False: 2}  # of the folds, with few queries and with enough
 # A normal distribution around the prior weights with a deviation of 1 / sqrt(2 x 20), .16.
@@ -43,7 +44,8 @@ class Choosing(NamedTuple):
     Attributes:
         grid: float64 (weightings, strands), rows summing to 1.
         values: the measure, float64 (queries, weightings).
-        likelihood: float32 (queries, temperatures, weightings), logarithms; see `Judged.likelihood`.
+        likelihood: float32 (queries, temperatures, weightings), logarithms; see `Judged.likelihood`. Of more than
+            `HEARD` queries, of every second, or third, and so on.
         prior: float64 (weightings,), the logarithm of their prior.
     """
 
@@ -54,8 +56,9 @@ class Choosing(NamedTuple):
 
     def best(self, rows: NDArray[np.intp] | None = None) -> int:
         """Returns the weighting nearest to the mean of the posterior that some queries give."""
-        chosen = slice(None) if rows is None else rows
-        told = self.likelihood[chosen].sum(axis=0, dtype=np.float64) + WORTH * self.values[chosen].sum(axis=0)
+        rows, every = np.arange(len(self.values)) if rows is None else rows, _every(len(self.values))
+        heard = rows[rows % every == 0] // every
+        told = self.likelihood[heard].sum(axis=0, dtype=np.float64) + WORTH * self.values[rows].sum(axis=0)
         told = told + self.prior
         share = np.exp(told - told.max()).sum(axis=0)
         mean = (share / share.sum()) @ self.grid
@@ -211,8 +214,14 @@ def choosing(
     known = chosen_fusion(CONVEX).weights_among(judged.strands) if prior is None else prior
     count = len(judged.strands)
     grid, near = simplex(count, step or (STEP if count <= FINE else COARSE)), shares(known, judged.strands)
-    likelihood = judged.likelihood(grid, judged.spread(near) * TEMPERATURES)
+    heard = judged.part(range(0, len(judged), _every(len(judged))))
+    likelihood = heard.likelihood(grid, judged.spread(near) * TEMPERATURES)
     return Choosing(grid, judged.table(grid, measure), likelihood, -PRIOR * ((grid - near) ** 2).sum(axis=1))
+
+
+def _every(queries: int) -> int:
+    """Returns the distance between queries whose likelihood is heard."""
+    return -(-queries // HEARD) or 1
 
 
 def _parted(parts: int, strands: int) -> list[tuple[int, ...]]:

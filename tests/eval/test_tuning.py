@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from plait.eval import EvalError, judge, score_run, tune
+from plait.eval import EvalError, judge, score_run, tune, tuning
 from plait.eval.gains import measure_named
 from plait.eval.judged import Judged, JudgedQuery
 from plait.eval.trial import try_out
@@ -128,6 +128,23 @@ def test_the_choice_is_the_same_whatever_unit_scores_have():
     prior = {"lexical": 0.25, "learned": 0.25, "dense": 0.5}
     assert tune(flat, prior=prior).weights == pytest.approx(prior, abs=0.1)
     assert choosing(judged, measure).best(np.array([], np.intp)) == choosing(flat, measure).best()
+
+
+def test_of_many_queries_some_are_heard_and_all_are_measured(monkeypatch):
+    judged, measure = graded(25), measure_named("nDCG@10")
+    whole = choosing(judged, measure)
+    monkeypatch.setattr(tuning, "HEARD", 10)
+    some = choosing(judged, measure)
+    assert some.likelihood.tolist() == whole.likelihood[::3].tolist()
+    assert some.values.tolist() == whole.values.tolist()
+    rows = np.array([0, 4, 6, 7])
+    alone = np.zeros_like(whole.likelihood)
+    alone[[0, 6]] = whole.likelihood[[0, 6]]
+    monkeypatch.undo()
+    expected = whole._replace(likelihood=alone).best(rows)
+    monkeypatch.setattr(tuning, "HEARD", 10)
+    assert some.best(rows) == expected
+    assert sum(tune(judged).weights.values()) == pytest.approx(1)
 
 
 def test_the_grid_is_coarser_for_more_strands():
