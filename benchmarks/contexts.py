@@ -28,6 +28,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "near copies kept": {"duplicates": None, "neighbours": 0},
     "mmr": {"choose": "mmr", "neighbours": 0},
     "clusters": {"choose": "clusters", "neighbours": 0},
+    "questions as all": {"neighbours": 0, "search": {"pipeline": "feedback"}},
     "lexical alone": {"neighbours": 0, "search": {"strands": "lexical"}},
     "dense alone": {"neighbours": 0, "search": {"strands": "dense"}},
 }
