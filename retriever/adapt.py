@@ -13,6 +13,7 @@ import numpy as np
 from .errors import QueryError
 from .limits import within
 from .ranking import Ranking
+from .strands import NEIGHBOURS
 
 # A word with a digit and a letter (AB-1234, E0425), with signs inside (foo_bar, os.path, a/b.c), or humps (camelCase).
 _CODE = re.compile(
@@ -44,8 +45,8 @@ def adapt(ranking: Ranking, *, codes: float = 3.0, quoted: float = 3.0, words: i
         short: the factor of a short query.
     """
     within("adapt", 0, codes=codes, quoted=quoted, words=words, short=short)
-    column = ranking.column("lexical")
-    if column is None or not ranking.weights[column]:
+    columns = _lexical(ranking)
+    if not columns:
         return ranking
     told = {
         "codes": codes if code_like(ranking.text) else 1.0,
@@ -55,7 +56,7 @@ def adapt(ranking: Ranking, *, codes: float = 3.0, quoted: float = 3.0, words: i
     factor = told["codes"] * told["quoted"] * told["short"]
     if factor == 1:
         return ranking
-    return _weighed(ranking, column, factor, "adapt", {name: value for name, value in told.items() if value != 1})
+    return _weighed(ranking, columns, factor, "adapt", {name: value for name, value in told.items() if value != 1})
 
 
 def questions(ranking: Ranking, *, lexical: float = 0.7) -> Ranking:
@@ -70,12 +71,10 @@ def questions(ranking: Ranking, *, lexical: float = 0.7) -> Ranking:
         lexical: what the strand's weight is multiplied by.
     """
     within("questions", 0, lexical=lexical)
-    column, heard = ranking.column("lexical"), ranking.column("dense")
-    if lexical == 1 or column is None or heard is None or not ranking.weights[column] or not ranking.weights[heard]:
+    columns, heard = _lexical(ranking), ranking.column("dense")
+    if lexical == 1 or not columns or heard is None or not ranking.weights[heard] or not asks(ranking.text):
         return ranking
-    if not asks(ranking.text):
-        return ranking
-    return _weighed(ranking, column, lexical, "questions", {"lexical": lexical})
+    return _weighed(ranking, columns, lexical, "questions", {"lexical": lexical})
 
 
 def asks(text: str) -> bool:
@@ -98,12 +97,18 @@ def code_like(text: str) -> list[str]:
     return [word for word in _CODE.findall(text) if not _ORDINAL.fullmatch(word)]
 
 
-def _weighed(ranking: Ranking, column: int, factor: float, step: str, told: dict[str, float]) -> Ranking:
-    """Returns the ranking with one strand's weight multiplied."""
+def _lexical(ranking: Ranking) -> list[int]:
+    """Returns the columns of the lexical strand and of what stands beside it, where they weigh anything."""
+    own = enumerate(NEIGHBOURS.get(name, name) for name in ranking.names)
+    return [column for column, name in own if name == "lexical" and ranking.weights[column]]
+
+
+def _weighed(ranking: Ranking, columns: list[int], factor: float, step: str, told: dict[str, float]) -> Ranking:
+    """Returns the ranking with the weights of some strands multiplied."""
     if not np.isfinite(float(factor) * float(ranking.weights.sum())):
         raise QueryError(f"{step} multiplies a weight by {factor:g}; give a smaller factor")
     weights = ranking.weights.copy()
-    weights[column] *= factor
+    weights[columns] *= factor
     if not weights.sum() > 0:  # the factor is 0, and no other strand has a weight
         return ranking
     return ranking.weighed(weights, **{step: told})

@@ -443,6 +443,13 @@ class TestWithJava:
         assert answer.notes["feedback"]["weights"]["lucene"] == 0
         assert len(answer) == 5
 
+    def test_questions_and_codes_weigh_it_as_the_lexical_strand(self, hybrid):
+        asked = hybrid.search("what is winter snow?", 5, strands="lucene,learned,dense")
+        assert (asked.pipeline, asked.notes["questions"]) == ("questions,feedback", {"lexical": 0.7})
+        assert asked.weights == pytest.approx({"learned": 0.07, "dense": 0.795, "lucene": 0.7 * 0.135})
+        coded = hybrid.search("winter E0425", 5, strands="lucene,dense", pipeline="adapt:codes=2")
+        assert coded.weights == pytest.approx({"dense": 0.795, "lucene": 0.27})
+
     def test_a_run_and_rank_fusion(self, hybrid):
         run = hybrid.run({"q": "winter snow"}, 5, strands="lucene,dense", fusion="rrf")
         assert set(run["q"]) == set(TEXTS)
