@@ -146,9 +146,9 @@ def tune(
 ) -> Tuned:
     """Returns the weights of a convex fusion that judged queries choose, and what they are worth on others.
 
-    They are the mean of what the queries leave likely, on a grid: exp(sum of log-likelihoods + 2 x measures - 20 x
-    |weights - prior|^2), summed over temperatures. One strand alone is taken where it is better by two standard
-    errors than weights chosen by other queries.
+    They are the mean of what the queries leave likely, on a grid, a weighting counting with
+    `exp(log-likelihoods + 2 * measures - 20 * |weights - prior|^2)`, summed over queries inside and over temperatures
+    outside. One strand alone is taken where it is better by two standard errors than weights chosen by other queries.
 
     Args:
         judged: the queries, searched.
