@@ -251,8 +251,8 @@ def _print(found: Tuned, trial: Trial, facts: Mapping[str, Any], request: Reques
     title = f"{found.queries:,} judged queries, before any step"
     console.print_table(scores_table(("", "weights", found.measure, "95 % interval"), rows, title=title))
     console.out.print(
-        f"as searches are, with their steps ({trial.pipeline}): {trial.before:.4f} as it is, {trial.after:.4f} tuned; "
-        f"it gains {trial.after - trial.before:+.4f} "
+        f"as searches are, with their steps: {trial.before:.4f} as it is ({facts['pipeline']}), "
+        f"{trial.after:.4f} tuned ({trial.pipeline}); it gains {trial.after - trial.before:+.4f} "
         "({:+.4f} to {:+.4f})".format(*trial.gain)
     )
     console.out.print("tuned is cross-validated: each query is ranked by weights that others chose")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from plait.retriever import Retriever
@@ -95,6 +96,7 @@ def test_the_table(plait, wood, files):
     assert said.out.startswith("10 judged queries, before any step")
     for row in ("as it is", "tuned", "lexical alone", "learned alone"):
         assert row in said.out
+    assert re.search(r"steps: \d\.\d{4} as it is \(none\), \d\.\d{4} tuned \(\w+\);", " ".join(said.out.split()))
     assert "tuned is cross-validated: each query is ranked by weights that others chose" in said.out
 
 
