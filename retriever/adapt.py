@@ -32,7 +32,7 @@ _LEAST_ASKING, _LEAST_VERB = 3, 4
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th|s)|[\d.,]+(?:%|[kKmMgG]?[bBgmW])", re.ASCII)
 
 
-def adapt(ranking: Ranking, *, codes: float = 3.0, quoted: float = 3.0, words: int = 0, short: float = 1.0) -> Ranking:
+def adapt(ranking: Ranking, *, codes: float = 1.5, quoted: float = 3.0, words: int = 0, short: float = 1.0) -> Ranking:
     """Returns the ranking with another weight of the lexical strand, where the query asks for it by its look.
 
     Factors multiply the strand's weight; the weights are then what they are, for a fused score compares within a query.

@@ -64,7 +64,7 @@ WEIGHTS = {"lexical": 1.0, "learned": 2.0, "dense": 4.0}
 @pytest.mark.parametrize(
     ("query", "steps", "lexical", "told"),
     [
-        ("bee E0425", "adapt", 3, {"codes": 3}),
+        ("bee E0425", "adapt", 1.5, {"codes": 1.5}),
         ('"bee honey"', "adapt", 3, {"quoted": 3}),
         ('"bee E0425"', "adapt:codes=2:quoted=5", 10, {"codes": 2, "quoted": 5}),
         ("bee", "adapt:words=1:short=0.5", 0.5, {"short": 0.5}),
