@@ -28,6 +28,7 @@ SCRIPTS = (
     "sparse calibrate",
     "dense",
     "weights",
+    "tuning",
     "ablation",
     "lucene",
     "contexts",
@@ -97,6 +98,7 @@ def test_missing_data_end_in_one_line(script, tmp_path):
     given = {
         "hybrid": ["none"],
         "weights": ["--work", tmp_path],
+        "tuning": ["--work", tmp_path],
         "contexts": ["--work", tmp_path],
         "ablation": ["--work", tmp_path, "--base", "none"],
         "families": ["--checkpoint", "name:dense:none"],
@@ -140,19 +142,37 @@ def test_a_training_step_is_compared_with_the_textbooks(tmp_path):
         assert all(each["norm"] < 1e-4 for each in case["differences"]["plait, fp32"].values())
 
 
-def test_weights_are_swept_over_what_the_model_did_not_see(data, tmp_path):
-    from_here = data / "beir" / "scifact"
-    everything = tmp_path / "data"
-    for name, split in (("squad-dev", "test"), ("mlquestions", "dev"), ("nfcorpus", "dev")):
-        folder = everything / "beir" / name
+@pytest.fixture
+def everything(data, tmp_path):
+    """A folder with all collections and pairs that the weights are judged on, each the tiny one."""
+    corpus, place = (data / "beir" / "scifact" / "corpus.jsonl").read_text(), tmp_path / "data"
+    queries = lines([{"_id": f"q{i}", "text": topic} for i, topic in enumerate(TOPICS)])
+    qrels = "query-id\tcorpus-id\tscore\n" + "".join(f"q{i}\td{i}\t1\n" for i in range(len(TOPICS)))
+    names = ("squad-dev", "mlquestions", "nfcorpus", "scifact", "medline", "lisa", "wikiqa-test")
+    for name in names:
+        folder = place / "beir" / name
         (folder / "qrels").mkdir(parents=True)
-        for file in ("corpus.jsonl", "queries.jsonl"):
-            (folder / file).write_text((from_here / file).read_text())
-        (folder / "qrels" / f"{split}.tsv").write_text((from_here / "qrels" / "test.tsv").read_text())
-    (everything / "pairs").mkdir()
+        (folder / "corpus.jsonl").write_text(corpus)
+        (folder / "queries.jsonl").write_text(queries)
+        for split in ("test", "dev"):
+            (folder / "qrels" / f"{split}.tsv").write_text(qrels)
+    (place / "pairs").mkdir()
     for name in ("arxiv", "msdocs", "squad", "wikiqa"):
-        with lzma.open(everything / "pairs" / f"{name}.jsonl.xz", "wt") as file:
+        with lzma.open(place / "pairs" / f"{name}.jsonl.xz", "wt") as file:
             file.write(lines([{"query": topic, "positive": f"{name} about {topic}"} for topic in TOPICS]))
+    return place
+
+
+def test_tuning_is_judged_by_the_other_queries(everything, tmp_path):
+    options = ["--limit", 4, "--documents", 5, "--draws", 1, "--work", tmp_path / "work", "--results", tmp_path]
+    page = finished("tuning", everything, *options)
+    assert "| six: 30 (6) | others: 30 (7) |" in page
+    lost = json.loads((tmp_path / "tuning.json").read_text())["lost"]
+    assert len(lost) == 13
+    assert all(0 <= loss <= 1 for losses in lost.values() for loss in losses["30"])
+
+
+def test_weights_are_swept_over_what_the_model_did_not_see(everything, tmp_path):
     options = ["--limit", 4, "--documents", 5, "--queries", 3, "--work", tmp_path / "work", "--results", tmp_path]
     page = finished("weights", everything, *options)
     assert "| weights | squad-dev | mlquestions-dev | nfcorpus-dev | arxiv-unseen |" in page
