@@ -84,7 +84,8 @@ def main() -> None:
             "each collection. Both have seen the answers; the default has one setting.",
             f"Halves: of {len(CHOICES)} settings (two normalisations, questions weighed as all or not, seven ways of "
             "feedback) the best on three collections is judged on the other three, all ten splits both ways. Defaults "
-            "were settled with all six in sight, but for what questions weigh.",
+            "were settled with all six in sight; what questions weigh is the best on others, but two of the six gave "
+            "the idea.",
             f"Tuned: {FEW} judged queries of a collection, drawn {DRAWS} times, choose weights that the other queries "
             "judge, without feedback, beside the best weights of those other queries. Collections of no more than "
             f"{2 * FEW} queries are cross-validated instead.",
