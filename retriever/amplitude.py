@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .errors import QueryError
-from .limits import within
+from .limits import weighing, within
 from .normalise import Floats
 from .ranking import Ranking
 from .similarity import unit
@@ -24,7 +24,8 @@ def amplitude(ranking: Ranking, *, weight: float = 0.1, top: int = 0) -> Ranking
     Raises:
         QueryError: the dense strand takes no part in the search.
     """
-    within("amplitude", 0, weight=weight, top=top)
+    weighing("amplitude", weight=weight)
+    within("amplitude", 0, top=top)
     column = ranking.column("dense")
     if column is None:
         taking = ", ".join(ranking.names)

@@ -7,22 +7,26 @@ fusion, below 0.05 in one of "rrf". A document without the field, or with a valu
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from ..index.fields import date
+from ..index.fields import date as in_order
+from ..index.fields import shown
 from .errors import QueryError
-from .limits import within
+from .limits import weighing, within
 from .normalise import Floats
 from .ranking import Ranking
 
 DAY = 86400.0
 SHORTEST = 0.001  # half-life, in days
+LEAST = 0.001  # of the weight: what adds less is not counted as boosted
+YEARS = range(1000, 10_000)
 Boost = Callable[[Sequence[Any]], Floats]  # metadata values of some documents, None where there is none -> on [0, 1]
 
 
@@ -42,8 +46,9 @@ def boost(
         ranking: what was found so far.
         field: the metadata name.
         weight: what the highest boost adds.
-        equals: documents whose value is this, or a list that holds it, get the whole weight, others nothing. Where it
-            is not given, the value is a number and boosts in proportion between `low` and `high`.
+        equals: documents whose value is this, or a list that holds it, get the whole weight, others nothing; a number
+            or a truth may be given as text. Where it is not given, the value is a number and boosts in proportion
+            between `low` and `high`.
         low: the number that adds nothing; the least among the best where None.
         high: the number that adds the whole weight; the largest among the best where None. It may lie below `low`.
         top: how many of the best take part; the others stay below them.
@@ -52,7 +57,7 @@ def boost(
         raise QueryError(f"boost takes a low and a high that differ, not {low:g} twice")
     if equals is not None:
         return _boosted(ranking, "boost", field, weight, top, lambda values: _matching(values, equals))
-    return _boosted(ranking, "boost", field, weight, top, lambda values: _between(values, low, high))
+    return _boosted(ranking, "boost", field, weight, top, lambda values: _between(values, low, high), number)
 
 
 def recency(
@@ -61,19 +66,19 @@ def recency(
     field: str = "date",
     weight: float = 0.1,
     halflife: float = 365.0,
-    now: float | str | None = None,
+    now: float | str | date | None = None,
     top: int = 100,
 ) -> Ranking:
     """Returns the ranking with a term for the age of documents: weight x 0.5 ** (age / halflife).
 
     Args:
         ranking: what was found so far.
-        field: the metadata name of a date: ISO 8601, as "2021-03-04T05:06:07Z", "2021-03-04", "2021-03" or "2021", or a
-            number of seconds since 1970.
+        field: the metadata name of a date: ISO 8601, as "2021-03-04T05:06:07Z", "2021-03-04", "20210304", "2021-03" or
+            "2021", or a number: a year from 1000 to 9999, else seconds since 1970.
         weight: what a document of now adds.
         halflife: days after which it adds half as much, at least 0.001.
-        now: what age is reckoned from, in the same forms; the beginning of today (UTC) where None. What lies after it
-            adds the whole weight.
+        now: what age is reckoned from, in the same forms, in the API and TOML also a date; the beginning of today (UTC)
+            where None. What lies after it adds the whole weight.
         top: how many of the best take part; the others stay below them.
     """
     within("recency", SHORTEST, halflife=halflife)
@@ -85,7 +90,7 @@ def recency(
         ages = np.array([math.inf if (at := seconds(value)) is None else moment - at for value in values])
         return 0.5 ** (np.maximum(ages, 0.0) / DAY / halflife)
 
-    return _boosted(ranking, "recency", field, weight, top, fresh)
+    return _boosted(ranking, "recency", field, weight, top, fresh, seconds)
 
 
 def host(
@@ -111,25 +116,46 @@ def host(
     if equals is not None and hosts is not None:
         raise QueryError("host takes equals or hosts, not both")
     table = {equals: 1.0} if equals is not None else hosts
-    for name, value in (table or {}).items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise QueryError(f"host takes boosts from 0 to 1 as hosts, not {value!r} for {name!r}")
+    boosts = {_named_host(name): _checked_boost(name, value) for name, value in (table or {}).items()}
 
     def known(values: Sequence[Any]) -> Floats:
         names = [host_of(value) for value in values]
         if table is not None:
-            boosts = {_bare(name): float(value) for name, value in table.items()}
             return np.array([_of_host(name, boosts) for name in names])
         counts = Counter(name for name in names if name)
         return np.array([counts[name] / len(names) if name else 0.0 for name in names])
 
-    return _boosted(ranking, "host", field, weight, top, known)
+    return _boosted(ranking, "host", field, weight, top, known, lambda value: host_of(value) or None)
 
 
-def _boosted(ranking: Ranking, step: str, field: str, weight: float, top: int, function: Boost) -> Ranking:
-    """Returns the ranking in which the best have what the function makes of a field, times a weight, added."""
+def _named_host(name: object) -> str:
+    """Returns the host that an option names, as a host or a URL."""
+    if found := host_of(name):
+        return found
+    raise QueryError(f"host takes names of hosts, as arxiv.org; not {name!r}")
+
+
+def _checked_boost(name: object, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise QueryError(f"host takes boosts from 0 to 1 as hosts, not {value!r} for {name!r}")
+    return float(value)
+
+
+def _boosted(
+    ranking: Ranking,
+    step: str,
+    field: str,
+    weight: float,
+    top: int,
+    function: Boost,
+    read: Callable[[Any], object] = lambda value: value,
+) -> Ranking:
+    """Returns the ranking in which the best have what the function makes of a field, times a weight, added.
+
+    `read` gives None for a value that cannot be read, which is told: a date in another form would go unseen.
+    """
     within(step, 1, top=top)
-    within(step, 0, weight=weight)
+    weighing(step, weight=weight)
     if not field:
         raise QueryError(f"{step} needs the name of a metadata field: {step}:field=NAME")
     rows = ranking.top(top)
@@ -137,23 +163,31 @@ def _boosted(ranking: Ranking, step: str, field: str, weight: float, top: int, f
         return ranking
     values = [row.metadata.get(field) for row in ranking.documents(rows)]
     terms = weight * function(values)
-    told: dict[str, Any] = {"weight": weight, "documents": int((terms > 0).sum())}
-    if all(value is None for value in values):
-        told["missing"] = f"none of the {rows.size} best documents has the metadata field {field!r}"
+    told: dict[str, Any] = {"weight": weight, "documents": int((terms > weight * LEAST).sum())}
+    there = [value for value in values if value is not None]
+    if not there:
+        told["note"] = f"none of the {rows.size} best documents has the metadata field {field!r}"
+    elif unread := [value for value in there if read(value) is None]:
+        told["note"] = f"{len(unread)} of {len(there)} values cannot be read, as {shown(unread[0])}"
     return ranking.placed(rows, ranking.fused[rows] + terms, **{step: {**ranking.notes.get(step, {}), field: told}})
 
 
 def _matching(values: Sequence[Any], wanted: Any) -> Floats:
-    name = _plain(wanted)
     lists = (value if isinstance(value, (list, tuple)) else [value] for value in values)
-    return np.array([float(name in [_plain(one) for one in held if one is not None]) for held in lists])
+    return np.array([float(any(_same(one, wanted) for one in held)) for held in lists])
 
 
-def _plain(value: Any) -> str:
-    """Returns a value as it would be written in an option: 2020 and "2020" are alike, and so are True and "true"."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _same(value: Any, wanted: Any) -> bool:
+    """Returns whether a stored value is the wanted one, which a command line can only give as text.
+
+    Texts are the same letter by letter: "01234" is no "1234", "1.10" no "1.1".
+    """
+    if isinstance(value, str) == isinstance(wanted, str):
+        return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
+    text, other = (value, wanted) if isinstance(value, str) else (wanted, value)
+    if isinstance(other, bool):
+        return text.lower() == str(other).lower()
+    return isinstance(other, (int, float)) and number(text) == other
 
 
 def _between(values: Sequence[Any], low: float | None, high: float | None) -> Floats:
@@ -183,17 +217,24 @@ def number(value: Any) -> float | None:
 def seconds(value: Any) -> float | None:
     """Returns the seconds since 1970 of a date or a number of them; None for what is neither.
 
-    A text of four digits is a year.
+    Four digits are a year, as a number too: nobody means a moment of the first three hours of 1970.
     """
+    if isinstance(value, date):  # or a datetime, which is one
+        value = value.isoformat()
     if not isinstance(value, str):
-        return None if isinstance(value, bool) else number(value)
+        found = None if isinstance(value, bool) else number(value)
+        if found is None or found not in YEARS:
+            return found
+        value = str(int(found))
     text = value.strip()
+    if re.fullmatch(r"\d{8}", text, re.ASCII):
+        text = f"{text[:4]}-{text[4:6]}-{text[6:]}"
     missing = {4: "-01-01", 7: "-01"}.get(len(text), "")
     try:
-        found = date(text + missing)
+        found = in_order(text + missing)
         return None if found is None else datetime.fromisoformat(found).replace(tzinfo=timezone.utc).timestamp()
     except (ValueError, OverflowError):
-        return number(text)
+        return number(value)
 
 
 def host_of(value: Any) -> str:

@@ -10,7 +10,7 @@ from .calibration import Calibration
 from .errors import QueryError
 from .fusion import CONVEX, Fusion, chosen, weights_for
 from .normalise import Floats
-from .pipeline import DEFAULT_PIPELINE, NONE, PIPELINE_OF_CHOSEN, Given, Pipeline, pipeline
+from .pipeline import DEFAULT_PIPELINE, NONE, PIPELINE_OF_CHOSEN, Given, Pipeline, kept, pipeline
 from .strands import with_neighbours
 
 Steps = Given
@@ -59,8 +59,20 @@ def chosen_for(
     fusion: str | None,
     weights: Mapping[str, float] | None,
     steps: Steps | None,
+    *,
+    every: Sequence[str],
 ) -> Choice:
     """Returns what acts in a search that says so much, of an index with these settings.
+
+    One strand alone takes no step, unless the index has no other and keeps steps for it.
+
+    Args:
+        settings: of the index.
+        strands: those that take part.
+        fusion: as the search gives it.
+        weights: as the search gives them.
+        steps: as the search gives them.
+        every: all strands of the index.
 
     Raises:
         QueryError: a name is unknown, or a weight out of range.
@@ -75,32 +87,18 @@ def chosen_for(
             raise QueryError(f"a weight is given for {strand!r}; strands are: {', '.join(found.weights)}")
     values = weights_for(strands, found.weights_among(strands) if given is None else given)
     source = "this search" if weights is not None else "plait" if own is None else "the index"
-    taken = steps
-    if taken is None and int((values > 0).sum()) == 1:
+    taken, held = steps, settings.get("pipeline")
+    if taken is None and int((values > 0).sum()) == 1 and (held is None or len(every) > 1):
         taken = NONE
     if taken is None:
-        taken = settings.get("pipeline")
+        taken = held
     if taken is None:
         taken = DEFAULT_PIPELINE if source == "plait" and found.convex else PIPELINE_OF_CHOSEN
     choice = Choice(tuple(strands), found, values, source, pipeline(taken), taken, None)
-    held = settings.get("calibration")
-    calibration = None if held is None else Calibration.from_json(held)
+    fitted = settings.get("calibration")
+    calibration = None if fitted is None else Calibration.from_json(fitted)
     fits = calibration is not None and calibration.fits(choice.settings)
     return replace(choice, calibration=calibration) if fits else choice
-
-
-def storable(steps: Steps) -> Any:
-    """Returns a pipeline as an index can keep it.
-
-    Raises:
-        QueryError: it cannot be read, or holds a function, which only a search can be given.
-    """
-    pipeline(steps)
-    if isinstance(steps, str):
-        return steps
-    if any(callable(step) for step in steps):
-        raise QueryError("an index keeps steps by name; a function of your own goes with each search")
-    return [step if isinstance(step, str) else dict(step) for step in steps if not callable(step)]
 
 
 def checked_settings(settings: Mapping[str, Any], strands: Sequence[str], changed: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,10 +112,10 @@ def checked_settings(settings: Mapping[str, Any], strands: Sequence[str], change
             raise QueryError(f"no setting {name!r}; there are: {', '.join(SETTINGS)}")
     made = dict(changed)
     if made.get("pipeline") is not None:
-        made["pipeline"] = storable(made["pipeline"])
+        made["pipeline"] = kept(made["pipeline"], strands)
     if "fusion" in made and made["fusion"] is None:
         made["fusion"] = CONVEX
-    chosen_for({**settings, **made}, strands, None, None, None)
+    chosen_for({**settings, **made}, strands, None, None, None, every=strands)
     return made
 
 

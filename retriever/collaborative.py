@@ -6,12 +6,16 @@ transformer. Here nothing is trained: scores are smoothed over the graph of neig
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .limits import within
 from .normalise import Floats
 from .ranking import Ranking
 from .similarity import AUTO, chosen_strands, similarities
+
+STEEPEST = 100.0  # power: a cosine of .99 counts .37 by it, one of .9 nothing
 
 
 def collaborative(
@@ -36,6 +40,7 @@ def collaborative(
     within("collaborative", 1, top=top)
     within("collaborative", 0, 1, weight=weight)
     within("collaborative", 0, power=power, neighbours=neighbours)
+    within("collaborative", -math.inf, STEEPEST, power=power)
     names = chosen_strands(ranking, strands)
     rows = ranking.top(top)
     if rows.size < 2 or not weight:

@@ -49,7 +49,7 @@ def sentence_scores(retriever: Retriever, query: str, texts: Sequence[str]) -> F
     if not texts:
         return total
     with retriever._reading() as snapshot:
-        choice = chosen_for(snapshot.settings, retriever.strands, None, None, None)
+        choice = chosen_for(snapshot.settings, retriever.strands, None, None, None, every=retriever.strands)
         for name, weight in zip(choice.strands, choice.weights.tolist(), strict=True):
             strand = retriever.strand(name)
             if weight > 0 and isinstance(strand, (Sparse, Dense)):

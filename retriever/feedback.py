@@ -9,6 +9,9 @@ query's own, which gives an inference-free query an expansion.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -16,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import QueryError
+from .limits import weighing, within
 from .ranking import Ranking
 from .strands import Dense, Sparse, SparseQuery
 
@@ -41,6 +45,8 @@ def feedback(
 ) -> Ranking:
     """Returns the ranking of the query that has moved towards its best documents.
 
+    Everything is scored and fused anew: of steps before it remains which documents they put first.
+
     Args:
         ranking: what was found so far.
         documents: how many of the best count as relevant.
@@ -48,8 +54,8 @@ def feedback(
         away: how much the mean vector of all N documents of the index weighs against the query, whatever the filter;
             it is multiplied by N / (N + 100), as the mean of few documents is not yet that of what is not relevant.
         learned: how much their terms weigh beside the query's in the learned strand (Rocchio on stored impacts).
-        lexical: the same in the lexical strand, where terms are weighed as by RM3: their share of each document's
-            words, times IDF.
+        lexical: the same in the lexical strand, where a term weighs its mean share of the documents' words, times IDF
+            (RM3, but that all documents weigh alike).
         terms: how many terms a sparse query takes from them.
         source: which documents: the best of the fused ranking ("fused": strands are interpolated before feedback),
             each strand's own best ("own": interpolated after), or those of both lists ("both").
@@ -60,11 +66,13 @@ def feedback(
     """
     if source not in SOURCES:
         raise QueryError(f"feedback takes its documents from {', '.join(SOURCES)}, not {source!r}")
-    if min(documents, terms) < 1 or min(dense, away, learned, lexical, length) < 0:
-        raise QueryError("feedback takes documents and terms of at least 1, and no negative weight or length")
+    within("feedback", 1, documents=documents, terms=terms)
+    weighing("feedback", dense=dense, away=away, learned=learned, lexical=lexical)
+    within("feedback", 0, length=length)
+    within("feedback", -1, floor=floor)
     best = ranking.top(documents)
     away *= ranking.search.snapshot.documents / (ranking.search.snapshot.documents + FEW)
-    weights, told, queries = {"dense": dense, "learned": learned, "lexical": lexical}, {}, []
+    weights, told, queries, fed = {"dense": dense, "learned": learned, "lexical": lexical}, {}, [], {}
     for column, (strand, query) in enumerate(zip(ranking.search.strands, ranking.queries, strict=True)):
         rows = _rows(ranking, best, column, documents, source)
         # A neighbour's terms are not stored here, so its query stays as it is.
@@ -78,9 +86,16 @@ def feedback(
         else:
             queries.append(_expanded(ranking, strand, query, rows, weight, terms))  # pyright: ignore[reportArgumentType]
         told[strand.name] = weight if queries[-1] is not query else 0.0
-    ids = ranking.search.snapshot.ids(ranking.positions[best])
+        if told[strand.name]:
+            fed[strand.name] = ranking.search.snapshot.ids(ranking.positions[rows])
     told_away = away if told.get("dense") else 0.0
-    return ranking.asked(queries, feedback={"documents": ids, "weights": told, "away": told_away})
+    return ranking.asked(queries, feedback={"documents": _told(ranking, best, fed), "weights": told, "away": told_away})
+
+
+def _told(ranking: Ranking, best: NDArray[np.intp], fed: Mapping[str, list[str]]) -> Any:
+    """Returns the ids of the feedback documents; by strand where strands were fed different ones."""
+    alike = all(ids == next(iter(fed.values())) for ids in fed.values())
+    return (next(iter(fed.values()), None) or ranking.search.snapshot.ids(ranking.positions[best])) if alike else fed
 
 
 def _rows(ranking: Ranking, best: NDArray[np.intp], column: int, documents: int, source: str) -> NDArray[np.intp]:
@@ -103,8 +118,12 @@ def _lengths(ranking: Ranking, rows: NDArray[np.intp]) -> NDArray[np.floating] |
         return ranking.lengths(rows)
     from .passages import word_spans
 
-    texts = (f"{document.title} {document.text}" for document in ranking.documents(rows))
+    texts = _texts(ranking, rows)
     return np.array([sum(1 for _ in islice(word_spans(text), MOST_WORDS)) for text in texts]) * TERMS_A_WORD
+
+
+def _texts(ranking: Ranking, rows: NDArray[np.intp]) -> list[str]:
+    return [f"{document.title} {document.text}" for document in ranking.documents(rows)]
 
 
 def _moved(
@@ -138,5 +157,19 @@ def _expanded(
     joined, places = np.unique(np.concatenate([query.terms, known[kept]]), return_inverse=True)
     weights = np.zeros(joined.size)
     np.add.at(weights, places, np.concatenate([query.weights, found[kept] * scale]) / (1 + weight))
-    names: dict[int, Any] = {int(term): f"#{int(term)}" for term in known[kept]}
-    return SparseQuery(joined.astype(np.uint32), weights.astype(np.float32), {**names, **query.names})
+    names = _Names(query.names, lambda: strand.readable(snapshot, known[kept], _texts(ranking, rows)))
+    return SparseQuery(joined.astype(np.uint32), weights.astype(np.float32), names)
+
+
+class _Names(dict[int, str]):
+    """The names of a query's terms; those that feedback added are looked up when somebody reads one of them."""
+
+    def __init__(self, own: Mapping[int, str], look_up: Callable[[], Mapping[int, str]]) -> None:
+        super().__init__(own)
+        self._own, self._look_up = own, cache(look_up)
+
+    def __missing__(self, term: int) -> str:
+        found = self._look_up()
+        with suppress(KeyError):  # `_own` may look up names of an earlier feedback
+            return found[term] if term in found else self._own[term]
+        return f"#{term}"

@@ -19,13 +19,13 @@ from .hits import Answer, Hit
 from .limits import within
 from .normalise import Floats
 from .parents import level_of
+from .pipeline import FIRST, Given, listed
 from .ranking import Ranking, Search
 from .strands import Dense, Sparse
 
 STEP = "parents"
 LEAST_DEPTH = 200  # parents that each strand proposes, at least
-BEFORE = ("feedback", "adapt", "questions")  # steps that move the query or the weights, and so come before this one
-_LISTED = f"{', '.join(BEFORE[:-1])} and {BEFORE[-1]}"
+_LISTED = f"{', '.join(FIRST[:-1])} and {FIRST[-1]}"
 
 
 def parents(ranking: Ranking, *, share: float = 0.1, parents: int = 20, each: int = 0) -> Ranking:
@@ -108,14 +108,13 @@ def _first(
     return np.array(sorted(kept), np.intp)
 
 
-def hierarchical(steps: str | Sequence[Any]) -> list[Any]:
+def hierarchical(steps: Given) -> list[Any]:
     """Returns a pipeline with the step `parents`, where it has none: behind the steps that move the query."""
-    items = list(specs.parse_list(steps)) if isinstance(steps, str) else list(steps)
-    items = [str(item) if isinstance(item, specs.Spec) else item for item in items if str(item) != "none"]
+    items = [str(item) if isinstance(item, specs.Spec) else item for item in listed(steps)]
     names = [_name(item) for item in items]
     if STEP in names:
         return items
-    place = max((i + 1 for i, name in enumerate(names) if name in BEFORE), default=0)
+    place = max((i + 1 for i, name in enumerate(names) if name in FIRST), default=0)
     return [*items[:place], STEP, *items[place:]]
 
 

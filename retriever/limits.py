@@ -6,6 +6,8 @@ import math
 
 from .errors import QueryError
 
+HEAVIEST = 1e6  # weight: beside it a score of the fusion keeps ten digits
+
 
 def within(step: str, least: float, most: float = math.inf, **values: float) -> None:
     """Checks that options of a step lie in a range.
@@ -15,5 +17,17 @@ def within(step: str, least: float, most: float = math.inf, **values: float) -> 
     """
     for name, value in values.items():
         if not least <= value <= most or math.isinf(value):
-            wanted = f"of at least {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+            wanted = f"from {least:g} to {most:g}"
+            if math.isinf(most) or math.isinf(least):
+                wanted = f"of at least {least:g}" if math.isinf(most) else f"of at most {most:g}"
             raise QueryError(f"{step} takes {name} {wanted}, not {value!r}")
+
+
+def weighing(step: str, **values: float) -> None:
+    """Checks weights, which are not negative, and not so large that nothing counts beside them.
+
+    Raises:
+        QueryError: one is, or is no number.
+    """
+    within(step, 0, **values)
+    within(step, -math.inf, HEAVIEST, **values)

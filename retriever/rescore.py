@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import QueryError
+from .limits import within
 from .normalise import Floats
 from .ranking import Ranking
 from .strands import SparseQuery
@@ -29,7 +30,7 @@ PER_STRAND = ("value", "score", "rank", "gap", "share", "trusted")
 OF_QUERY = ("terms", "rarest", "fused")
 
 
-def rescore(ranking: Ranking, *, model: str, top: int = TOP) -> Ranking:
+def rescore(ranking: Ranking, *, model: str | Path, top: int = TOP) -> Ranking:
     """Returns the ranking whose best candidates are ordered by a trained model; the others stay below, as they were.
 
     Args:
@@ -37,8 +38,7 @@ def rescore(ranking: Ranking, *, model: str, top: int = TOP) -> Ranking:
         model: the JSON file of `plait tune --ranker`.
         top: how many candidates are rescored.
     """
-    if top < 1:
-        raise QueryError(f"rescore takes a top of at least 1, not {top}")
+    within("rescore", 1, top=top)
     ranker = read_ranker(model)
     if ranker.strands != ranking.names:
         raise QueryError(

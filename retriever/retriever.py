@@ -19,13 +19,14 @@ from ..index.database import digest
 from ..index.writer import TIDIED, Compaction, check_compaction
 from . import parents
 from . import search as searching
-from .choice import Steps, check_probability, checked_settings, chosen_for, storable
+from .choice import Steps, check_probability, checked_settings, chosen_for
 from .documents import Document, IngestError
 from .encoders import Encoders, Given, Neighbour, made_with, remembered
 from .errors import MismatchError, QueryError
 from .hits import Answer
 from .intake import as_document, chunks, fitting, unique
 from .log import QueryLog
+from .pipeline import kept
 from .ranking import Ranking
 from .strands import LUCENE, LUCENE_IMPACT, STRANDS, Strand, parse_strands
 
@@ -154,7 +155,7 @@ class Retriever:
             "encoders": encoders.to_json(),
             "fusion": fusion,
             "weights": None if weights is None else dict(weights),
-            "pipeline": None if pipeline is None else storable(pipeline),
+            "pipeline": None if pipeline is None else kept(pipeline, chosen),
         }
         queries = encoders.dense_queries(sample_queries) if dim and sample_queries else None
         layout = Layout(k1=k1, b=b, dim=dim, dense_index=dense_index)
@@ -393,10 +394,12 @@ class Retriever:
                 where they came from, as JSON values. None takes a setting back to plait's own.
 
         Raises:
-            QueryError: a setting is unknown, or its value is.
+            QueryError: a setting is unknown, its value is, or a search cannot take these steps.
             LockedError: another writer is at work.
         """
         changed = checked_settings(self._snapshot.settings, self.strands, settings)
+        if changed.get("pipeline") is not None:
+            self.run({"a": "a"}, 1, pipeline=changed["pipeline"])  # rather now than in every search
         writer = self._writing()
         for name, value in changed.items():
             writer.put_setting(name, value)
@@ -438,7 +441,7 @@ class Retriever:
             QueryError: a name is unknown, or a weight out of range.
         """
         names = self.strands if strands is None else parse_strands(strands, self.strands)
-        return deepcopy(chosen_for(self._snapshot.settings, names, fusion, weights, None).steps)
+        return deepcopy(chosen_for(self._snapshot.settings, names, fusion, weights, None, every=self.strands).steps)
 
     @property
     def fields(self) -> dict[str, str]:
@@ -610,7 +613,7 @@ class Retriever:
         return {
             "path": str(self.folder),
             "strands": list(self.strands),
-            **chosen_for(settings, self.strands, None, None, None).to_json(),
+            **chosen_for(settings, self.strands, None, None, None, every=self.strands).to_json(),
             "tuned": settings.get("tuned"),
             "bm25": {"k1": self._snapshot.layout.k1, "b": self._snapshot.layout.b},
             "dense_index": self._snapshot.layout.dense_index if "dense" in self.strands else None,
@@ -710,7 +713,7 @@ class Retriever:
         names = self.strands if strands is None else parse_strands(strands, self.strands)
         if not names:
             raise QueryError("no strand was named")
-        choice = chosen_for(self._snapshot.settings, names, fusion, weights, pipeline)
+        choice = chosen_for(self._snapshot.settings, names, fusion, weights, pipeline, every=self.strands)
         check_probability(choice.calibration, min_probability)
         return searching.Options(
             int(k), names, choice.fusion, choice.weights, int(depth), explain, filter, exactness, choice.pipeline,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from functools import cache
 from typing import Any, NamedTuple, get_args
 
@@ -77,12 +78,14 @@ def named(table: Mapping[str, Any], what: str, name: str) -> Any:
 
 def _typed(what: str, name: str, value: Any, parameter: inspect.Parameter) -> Any:
     wanted = get_args(parameter.annotation) or (parameter.annotation,)
+    if str in wanted and isinstance(value, str):  # "01234" and "2021" say more than their numbers
+        return value
     for kind in (bool, int, float):
         if kind in wanted and (found := _READERS[kind](value)) is not None:
             return found
     if any(_fits(value, kind) for kind in wanted):
         return value
-    kinds = " or ".join(_kind(kind) for kind in wanted if kind is not type(None))
+    kinds = " or ".join(dict.fromkeys(_kind(kind) for kind in wanted if kind is not type(None)))
     raise QueryError(f"{what} takes {kinds} as {name}, not {value!r}")
 
 
@@ -121,4 +124,11 @@ def _switch(value: Any) -> bool | None:
 
 
 _READERS: dict[Any, Callable[[Any], Any]] = {bool: _switch, int: _whole, float: _number}
-_KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text", tuple: "a list"}
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "a text",
+    tuple: "a list",
+    date: "a date",
+}

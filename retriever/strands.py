@@ -148,6 +148,17 @@ class Sparse:
         named = {int(t): names.get(c, str(c)) for t, c in zip(terms.tolist(), columns, strict=True)}
         return SparseQuery(terms[known], weights[known], named)
 
+    def readable(self, snapshot: Snapshot, terms: NDArray[np.uint32], texts: Sequence[str]) -> dict[int, str]:
+        """Returns the names of terms: the encoder's where it can tell them, else those that stand in some texts."""
+        if (tell := getattr(self.encoder, "column_names", None)) is not None:
+            return tell(terms.tolist())  # a learned term is its column
+        names: dict[int, str] = {}
+        for text in texts:
+            found = self.encoder.term_names(text)
+            columns = np.fromiter(found, np.int64, len(found))
+            names |= zip(snapshot.terms(self.name, columns).tolist(), found.values(), strict=True)
+        return names
+
     def search(
         self,
         snapshot: Snapshot,

@@ -161,8 +161,9 @@ def test_an_empty_index_and_an_unknown_word_have_no_feedback(tmp_path, retriever
         ("magic", "no step 'magic'; there are: feedback"),
         ("feedback:depth=3", "the step 'feedback' has no option 'depth'; its options are: away, dense, documents"),
         ("feedback:documents=two", "the step 'feedback' takes a whole number as documents, not 'two'"),
-        ("feedback:documents=0", "documents and terms of at least 1"),
-        ("feedback:dense=-1", "no negative weight"),
+        ("feedback:documents=0", "feedback takes documents of at least 1, not 0"),
+        ("feedback:dense=-1", "feedback takes dense of at least 0, not -1.0"),
+        ("feedback:away=1e20", r"feedback takes away of at most 1e\+06, not 1e\+20"),
         ("feedback:source=mine", "takes its documents from fused, own, both, not 'mine'"),
         ([{"documents": 2}], "a step needs its name"),
         ([3], "a step is a name, a mapping or a function; not 3"),
@@ -255,3 +256,24 @@ def test_min_probability_leaves_out_what_is_less_probable_to_the_last_bit(retrie
         assert [each.id for each in kept] == [each.id for each in hits[: hit.rank]]
     with pytest.raises(QueryError, match="lies between 0 and 1, not 2"):
         retriever.search("bee", min_probability=2)
+
+
+def test_terms_of_feedback_are_named_as_those_of_the_query(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical,learned") as r:
+        r.add([Document("1", "bees make honey in summer"), Document("2", "snow falls in winter")])
+        r.commit()
+        steps = "feedback:documents=1:lexical=1:learned=1,feedback:documents=1:lexical=1:learned=1"
+        (hit, *_) = r.search("bees", 1, explain=True, pipeline=steps)
+        named = {(match.strand, match.term) for match in hit.matches}
+        assert {("lexical", "honey"), ("lexical", "bee"), ("learned", "honey"), ("learned", "bees")} <= named
+        assert not [term for _, term in named if term.startswith("#") and term[1:].isdigit()]
+
+
+def test_feedback_tells_which_documents_each_strand_was_fed(retriever):
+    for source in ("own", "both"):
+        told = retriever.search("bee honey", pipeline=f"feedback:source={source}:documents=1:lexical=1:length=0").notes
+        own = {s: retriever.search("bee honey", 1, strands=s)[0].id for s in ("lexical", "dense")}
+        fed = told["feedback"]["documents"]
+        if source == "own" and len(set(own.values())) > 1:
+            assert fed == {strand: [id] for strand, id in own.items()}
+        assert all(own[strand] in (fed if isinstance(fed, list) else fed[strand]) for strand in own)

@@ -499,7 +499,7 @@ def test_one_parent_with_more_passages_than_fit_at_once(tmp_path, small_encoders
         ("parents:each=-1", "parents takes each of at least 0, not -1"),
         (
             "mmr,parents",
-            "parents comes before steps that give scores of their own, and after feedback, adapt and questions",
+            "parents comes before steps that give scores of their own, and after feedback, questions and adapt",
         ),
         ("parents:depth=3", "the step 'parents' has no option 'depth'; its options are: each, parents, share"),
     ],

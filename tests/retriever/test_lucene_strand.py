@@ -256,7 +256,8 @@ def test_of_many_documents_lucene_is_asked_for_more(plain, monkeypatch):
 )
 def test_a_neighbour_weighs_as_the_strand_it_stands_beside(own, given, weights):
     settings = {"fusion": "convex", "weights": own}
-    chosen = chosen_for(settings, ("lexical", "dense", "lucene", "lucene-impact"), None, given, None)
+    strands = ("lexical", "dense", "lucene", "lucene-impact")
+    chosen = chosen_for(settings, strands, None, given, None, every=strands)
     assert chosen.weights.tolist() == weights
 
 

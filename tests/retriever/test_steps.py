@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plait.retriever import STEPS, Document, QueryError, Retriever
+from plait.retriever import STEPS, Document, QueryError, Retriever, read_pipeline
 
 WORDS = ["bee", "honey", "winter", "snow", "garden", "flower", "rain", "summer", "tree", "leaf", "river", "stone"]
 HOSTS = ["https://arxiv.org/abs/1", "http://www.example.org/a", "notes", "", None, 7]
@@ -188,3 +188,115 @@ def test_the_steps_of_an_index_as_a_search_takes_them(tmp_path, small_encoders):
         retriever.settle(pipeline=None)
         retriever.commit()
         assert retriever.steps() == "questions,feedback"
+
+
+def test_an_index_of_one_strand_takes_the_steps_that_it_keeps(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical", pipeline="boost:field=lang:equals=en:weight=5") as r:
+        r.add(some_documents(4))
+        r.commit()
+        assert r.info()["pipeline"] == r.search("bee").pipeline == "boost:field=lang:equals=en:weight=5"
+        r.settle(pipeline=None)
+        r.commit()
+        assert r.search("bee").pipeline == "none"
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ("amplitude", "the step amplitude needs the dense strand; this index has: lexical, learned"),
+        ([lambda ranking: ranking], "a function of your own goes with each search"),
+    ],
+    ids=["amplitude", "function"],
+)
+def test_an_index_keeps_no_steps_that_it_cannot_take(tmp_path, steps, said):
+    with pytest.raises(QueryError, match=said):
+        Retriever.create(tmp_path / "i", strands="lexical,learned", pipeline=steps)
+    assert not (tmp_path / "i").exists()
+    with Retriever.create(tmp_path / "i", strands="lexical,learned") as r, pytest.raises(QueryError, match=said):
+        r.settle(pipeline=steps)
+
+
+def test_steps_are_tried_before_an_index_keeps_them(tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical") as r:
+        r.add(some_documents(4))
+        r.commit()
+        with pytest.raises(QueryError, match="made without the strand 'dense'"):
+            r.settle(pipeline="mmr:strands=dense")
+        assert r.steps() == "none"
+
+
+def test_the_path_of_a_model_is_kept_as_it_is_from_everywhere(tmp_path, monkeypatch):
+    (tmp_path / "ranker.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with Retriever.create("i", strands="lexical", pipeline="mmr,rescore:model=ranker.json:top=5") as r:
+        model = str(tmp_path / "ranker.json")
+        assert r.steps() == ["mmr", {"step": "rescore", "model": model, "top": "5"}]
+        with pytest.raises(QueryError, match="is no ranker that this plait knows"):
+            r.search("bee")
+
+
+def bad(value):
+    def step(ranking):
+        scores = ranking.fused.copy()
+        scores[scores.argmax()] = value
+        return ranking.scored(scores)
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (lambda ranking: None, "the step <lambda> gave None; a step takes a Ranking and returns one"),
+        (lambda ranking: ranking.scored(ranking.fused[:2]), "gave 2 scores for 300 candidates"),
+        (bad(np.nan), "the step step gave a candidate a score that is no finite number"),
+        (bad(np.inf), "the step step gave a candidate a score that is no finite number"),
+    ],
+    ids=["none", "shape", "nan", "infinite"],
+)
+def test_what_a_step_of_ones_own_gives_is_checked(shared, step, said):
+    with pytest.raises(QueryError, match=said):
+        shared.search("bee", 5, depth=300, pipeline=[step])
+
+
+@pytest.mark.parametrize("steps", [{"step": "mmr", "top": 5}, lambda ranking: ranking.scored(-ranking.fused)])
+def test_one_step_alone_needs_no_list(shared, steps):
+    assert shared.search("bee honey", 5, pipeline=steps) == shared.search("bee honey", 5, pipeline=[steps])
+
+
+def test_a_pipeline_of_another_type_says_what_is_wanted(shared):
+    with pytest.raises(QueryError, match="a pipeline is a text, as feedback,mmr, or a list of steps; not 5"):
+        shared.search("bee", pipeline=5)
+
+
+@pytest.mark.parametrize("first", ["boost:field=lang:equals=en", "mmr", "feedback,rerank"])
+@pytest.mark.parametrize("then", ["questions", "adapt"])
+def test_weights_are_not_moved_after_scores_were_given(shared, first, then):
+    steps = [*(by_step(name) for name in first.split(",")), then]
+    undone = first.split(",")[-1].split(":")[0]
+    with pytest.raises(QueryError, match=f"{then} weighs the strands anew, which undoes {undone}: put {then} before"):
+        shared.search("bee", pipeline=steps)
+    assert shared.search("bee", pipeline=[then, *steps[:-1]])
+
+
+def by_step(name):
+    return {"step": "rerank", "model": by_vowels} if name == "rerank" else name
+
+
+def test_feedback_may_be_fed_by_what_came_before(shared):
+    steps = ["feedback", {"step": "rerank", "model": by_vowels}, "feedback", "questions"]
+    assert shared.search("bee", pipeline=steps).notes["feedback"]["documents"]
+
+
+@pytest.mark.parametrize("name", ["s.toml", "S.TOML"])
+def test_steps_in_a_file_may_hold_dates_and_are_checked(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('[[step]]\nname = "recency"\nnow = 2021-01-01\nweight = 0.5\n')
+    assert read_pipeline(path) == [{"step": "recency", "now": "2021-01-01", "weight": 0.5}]
+    path.write_text('[[step]]\nname = "mmr"\ntrade = "much"\n')
+    with pytest.raises(QueryError, match=f"{name}: the step 'mmr' takes a finite number as trade, not 'much'"):
+        read_pipeline(path)
+    for wrong in ("trade = 1", 'name = "mmr"\nstep = "mmr"'):
+        path.write_text(f"[[step]]\n{wrong}\n")
+        with pytest.raises(QueryError, match=r"expected a table \[\[step\]\] for each step, with the line name"):
+            read_pipeline(path)
