@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..eval.benching import STAGES, TOTAL, WARM_UP, Bench, bench, settings_of
+from ..eval.benching import STAGES, TOTAL, WARM_UP, Bench, Setting, bench, settings_of
 from ..retriever import QueryError, Retriever
 from . import console
 from .options import (
@@ -23,6 +24,7 @@ from .options import (
     MovedDense,
     MovedLearned,
     SkipBad,
+    parsed_pipeline,
 )
 from .render import scores_table
 from .searching import queries_from
@@ -36,7 +38,8 @@ def bench_command(
         list[str] | None, typer.Option("--strands", help="Strands, as lexical,dense; several times to compare.")
     ] = None,
     pipeline: Annotated[
-        list[str] | None, typer.Option("--pipeline", help="Steps, as feedback,mmr or none; several times to compare.")
+        list[str] | None,
+        typer.Option("--pipeline", help="Steps, as feedback,mmr, a .toml file, or none; several times to compare."),
     ] = None,
     depth: Annotated[
         list[int] | None, typer.Option("--depth", help="Candidates of each strand; several times to compare.")
@@ -65,7 +68,7 @@ def bench_command(
     choices: dict[str, Sequence[Any]] = {
         "k": k or (), "strands": strands or (), "pipeline": pipeline or (), "depth": depth or (),
     }  # fmt: skip
-    settings = settings_of(choices, fusion=fusion, filter=filter, exactness=exactness)
+    settings = [_parsed(each) for each in settings_of(choices, fusion=fusion, filter=filter, exactness=exactness)]
     counts = parsed_threads(threads)
     models: dict[str, Any] = {"dense": dense, "learned": learned, "lucene": lucene, "lucene_impact": lucene_impact}
     meter = console.Meter("searching", None, unit="searches")
@@ -83,6 +86,12 @@ def bench_command(
         console.print_json({**facts, "settings": [each.to_json() for each in found]})
     else:
         show(found, f"{index}: {documents:,} documents, {len(texts):,} queries, {rounds} x; milliseconds")
+
+
+def _parsed(setting: Setting) -> Setting:
+    """Returns a setting whose steps are read, if they are a file; it is called by the file's name."""
+    steps = parsed_pipeline(setting.options.get("pipeline"))
+    return setting if steps is None else replace(setting, options={**setting.options, "pipeline": steps})
 
 
 def parsed_threads(given: str | None) -> list[int]:

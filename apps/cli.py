@@ -13,6 +13,7 @@ import typer
 
 from ..encoders.cache import VectorCache
 from ..retriever import IngestError, QueryError, Retriever
+from ..retriever.pipeline import kept as kept_steps
 from ..retriever.pipeline import pipeline as steps_of
 from ..retriever.strands import parse_strands
 from ..retriever.streams import open_stream, rejecter
@@ -62,6 +63,7 @@ from .options import (
 from .plan_command import plan_command
 from .search_command import search_command
 from .serve_command import serve_command
+from .settle_command import settle_command
 from .stored import stored
 from .train_command import train_command
 from .tune_command import tune_command
@@ -209,6 +211,7 @@ app.command("search")(search_command)
 app.command("eval")(eval_command)
 app.command("reproduce")(reproduce_command)
 app.command("tune")(tune_command)
+app.command("settle")(settle_command)
 app.command("dump")(dump_command)
 app.command("load")(load_command)
 app.command("models")(models_command)
@@ -318,7 +321,7 @@ def _opened(out: Path, chosen: Mapping[str, Any]) -> Retriever:
         made["pipeline"] = steps_of(kept["pipeline"]).name
     asked = {name: chosen[name] for name in made if name in chosen}
     if "pipeline" in asked:
-        asked["pipeline"] = steps_of(asked["pipeline"]).name
+        asked["pipeline"] = steps_of(kept_steps(asked["pipeline"], facts["strands"])).name
     if "weights" in asked:  # a strand that was given none has 0
         asked["weights"] = {name: float(asked["weights"].get(name, 0)) for name in made["weights"]}
     if "strands" in asked:
@@ -329,7 +332,10 @@ def _opened(out: Path, chosen: Mapping[str, Any]) -> Retriever:
         if kept["pipeline"] is None and "--pipeline" in told:
             told["--pipeline"] = "the steps that plait chooses"
         had = ", ".join(told.values())
-        raise QueryError(f"{out} was made with {had}; leave {', '.join(changed)} out, or make another index")
+        how = "or make another index"
+        if set(changed) <= {"--fusion", "--weights", "--pipeline"}:
+            how = f"or change it: plait settle {out}"
+        raise QueryError(f"{out} was made with {had}; leave {', '.join(changed)} out, {how}")
     try:
         check_declared(out, chosen.get("fields", {}), retriever.fields)
     except QueryError:

@@ -83,20 +83,19 @@ CommitEvery = Annotated[int, typer.Option("--commit-every", min=1, help="Commit 
 
 def parsed_pipeline(given: str | None) -> str | list[dict[str, Any]] | None:
     """Returns the steps that a text names, or that a .toml file holds."""
-    return read_pipeline(given) if given is not None and given.endswith(".toml") else given
+    return read_pipeline(given) if given is not None and given.lower().endswith(".toml") else given
 
 
 def stored_pipeline(given: str | None) -> str | list[dict[str, Any]] | None:
-    """Returns the same, checked, as an index keeps it."""
+    """Returns the same, checked before an index is made for it."""
     steps = parsed_pipeline(given)
-    if steps is None:
-        return None
-    name = pipeline(steps).name
-    try:
-        json.dumps(steps)
-    except TypeError as error:
-        raise QueryError(f"{given}: an index keeps no dates as such; write them in quotes") from error
-    return name if isinstance(steps, str) else steps
+    if steps is not None:
+        pipeline(steps)
+        try:
+            json.dumps(steps)
+        except TypeError as error:
+            raise QueryError(f"{given}: an index keeps no dates inside a table; write them in quotes") from error
+    return steps
 
 
 def parsed_weights(given: str | None) -> dict[str, float] | None:

@@ -214,7 +214,11 @@ def _collection(request: Request) -> tuple[Mapping[str, str], Qrels, str]:
     if request.log is not None:
         learnt = read_log(request.log, skip_bad=request.skip_bad, on_bad=searching.Skipped())
         if not learnt.qrels:
-            raise EvalError(f"{request.log}: none of its {learnt.searches:,} searches says what was relevant")
+            raise EvalError(
+                f"{request.log}: none of its {learnt.searches:,} searches says what was relevant; QueryLog.clicked and "
+                'POST /api/relevance append that, as lines {"event": "relevance", "query": ..., "id": ..., '
+                '"relevance": 1}'
+            )
         return learnt.queries, learnt.qrels, "log"
     if request.queries is None or request.qrels is None:
         raise EvalError("weights need queries and judgements")

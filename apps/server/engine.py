@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from ...index.database import NAME
 from ...retriever import PlaitError, QueryError, Retriever, specs
 from ...retriever.choice import Steps
-from ...retriever.pipeline import NONE, pipeline
+from ...retriever.pipeline import NONE, listed, pipeline
 from ..searching import Patience
 from ..stored import stored
 from .answers import answer_json, document_json, to_bytes
@@ -113,6 +113,10 @@ class Engine:
         """Deletes documents, and all passages of parents; returns when that is committed."""
         return await self._write(partial(self._delete, ids))
 
+    async def relevance(self, asked: Mapping[str, Any]) -> bytes:
+        """Appends to the log of queries what a client found relevant."""
+        return await self._read(partial(self._relevance, **asked))
+
     # Inside
 
     async def _read(self, work: Callable[[], T]) -> T:
@@ -145,7 +149,7 @@ class Engine:
         if strange := models and models - _models(stored(self.retriever.folder)["pipeline"] or NONE):
             raise QueryError(
                 f"a step names the model {min(strange)!r}, which this server does not open for clients; "
-                "`plait tune` and `plait index --pipeline` keep a step with a model in the index"
+                "`plait settle --pipeline` keeps a step with a model in the index"
             )
         if steps.reach > MOST_DEPTH:
             raise QueryError(f"the steps look at {steps.reach:,} candidates; a server allows {MOST_DEPTH:,}")
@@ -155,6 +159,14 @@ class Engine:
         if found is None:
             raise ApiError(404, "there is no document with this id")
         return to_bytes(document_json(found))
+
+    def _relevance(self, query: str, id: str, relevance: float = 1) -> bytes:
+        if self.retriever.log is None:
+            raise ApiError(404, "this server keeps no log of queries; whoever runs it can start it with --log FILE")
+        if "\0" in id or id not in self.retriever:
+            raise ApiError(404, "there is no document with this id")
+        self.retriever.log.judged(query, id, int(relevance))  # 1.0 is a whole number to JSON Schema
+        return to_bytes({"query": query, "id": id, "relevance": int(relevance)})
 
     def _info(self) -> bytes:
         facts = self.retriever.info()
@@ -232,10 +244,7 @@ def _signature(path: Any) -> tuple[int, int] | None:
 
 def _models(given: Steps) -> set[str]:
     """Returns the models that the steps of a pipeline name: folders, files or names of a hub."""
-    text = isinstance(given, str)
-    items: Sequence[Any] = ([] if given.strip() == NONE else specs.parse_list(given)) if text else given
-    parsed = [specs.parse(item) if isinstance(item, str) else item for item in items]
-    options = [step.options if isinstance(step, specs.Spec) else step for step in parsed]
+    options = [step.options if isinstance(step, specs.Spec) else step for step in listed(given)]
     return {str(each["model"]) for each in options if "model" in each}
 
 

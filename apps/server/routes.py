@@ -64,6 +64,10 @@ async def _delete(engine: Engine, _request: Request, asked: Any) -> bytes:
     return await engine.delete(asked["ids"])
 
 
+async def _relevance(engine: Engine, _request: Request, asked: Any) -> bytes:
+    return await engine.relevance(asked)
+
+
 async def _document(engine: Engine, request: Request, _asked: Any) -> bytes:
     return await engine.document(request.path_params["id"])
 
@@ -108,6 +112,10 @@ ROWS = (
     Row(
         "POST", "/api/batch", _search, "Search for many queries at once.", schemas.ANSWERS, body=schemas.BATCH,
         statuses=(422, 429, 503, 504),
+    ),
+    Row(
+        "POST", "/api/relevance", _relevance, "Say that a document was relevant, or was not, for plait tune --log.",
+        schemas.RELEVANCE, body=schemas.RELEVANCE_GIVEN, statuses=(404, 422, 429, 503, 504),
     ),
     Row(
         "GET", "/api/documents/{id:path}", _document, "Return a document.", schemas.STORED_DOCUMENT,

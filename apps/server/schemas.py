@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...retriever.log import MOST
+
 MOST_HITS, MOST_DEPTH, MOST_QUERIES, MOST_DOCUMENTS = 1000, 10_000, 256, 10_000
 LONGEST_QUERY, LONGEST_FILTER = 10_000, 10_000
 
@@ -73,6 +75,13 @@ ADD = _object(
     {"documents": {"type": "array", "items": DOCUMENT, "minItems": 1, "maxItems": MOST_DOCUMENTS}}, "documents"
 )
 DELETE = _object({"ids": {"type": "array", "items": _text(1000), "minItems": 1, "maxItems": MOST_DOCUMENTS}}, "ids")
+RELEVANCE_GIVEN = _object(
+    {
+        "query": QUERY, "id": _text(1000),
+        "relevance": {**_whole(0, MOST, 1), "description": "0: not relevant; above it, how relevant."},
+    },
+    "query", "id",
+)  # fmt: skip
 WHOLE = ("k", "depth", "start")
 
 # Answers
@@ -125,6 +134,9 @@ ADDED = _object(
     dict.fromkeys(("added", "replaced", "unchanged", "documents", "commit"), _COUNT), "added", "documents", "commit"
 )
 DELETED = _object(dict.fromkeys(("deleted", "documents", "commit"), _COUNT), "deleted", "documents", "commit")
+RELEVANCE = _object(
+    {"query": {"type": "string"}, "id": {"type": "string"}, "relevance": _COUNT}, "query", "id", "relevance"
+)
 HEALTH = _object(
     {"status": {"type": "string", "enum": ["ok", "stale"]}, "documents": _COUNT, "commit": _COUNT},
     "status", "documents", "commit",

@@ -62,3 +62,11 @@ def test_mistakes(plait, index, queries, tmp_path):
     empty = tmp_path / "empty.txt"
     empty.write_text("")
     assert "holds no query" in plait("bench", index, empty, code=1).err
+
+
+def test_steps_from_a_file_are_called_by_its_name(plait, index, queries, tmp_path):
+    path = tmp_path / "steps.toml"
+    path.write_text('[[step]]\nname = "mmr"\ntop = 5\n')
+    told = plait("bench", index, queries, "--pipeline", path, "--pipeline", "none", "--json").json["settings"]
+    assert [one["setting"] for one in told] == [f"pipeline={path}", "pipeline=none"]
+    assert told[0]["options"]["pipeline"] == [{"step": "mmr", "top": 5}]

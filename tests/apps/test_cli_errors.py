@@ -330,7 +330,7 @@ def test_an_index_that_cannot_be_made(plait, corpus, tmp_path, options, message)
         (
             ("--fusion", "rrf", "--weights", "lexical=1"),
             f"{{index}} was made with --fusion convex, --weights {WEIGHTS}; "
-            "leave --fusion, --weights out, or make another index",
+            "leave --fusion, --weights out, or change it: plait settle {index}",
         ),
     ],
 )
@@ -343,11 +343,11 @@ def test_what_an_index_keeps_may_be_said_again_even_where_it_does_not_act(plait,
     plait("index", corpus, *options)
     assert "unchanged 3" in plait("index", corpus, *options).out
     said = error(plait, "index", corpus, *options[:-1], "clusters")
-    assert said == f"{tmp_path / 'i'} was made with --pipeline mmr; leave --pipeline out, or make another index"
+    change = f"leave --pipeline out, or change it: plait settle {tmp_path}"
+    assert said == f"{tmp_path / 'i'} was made with --pipeline mmr; {change}/i"
     plait("index", corpus, "--out", tmp_path / "own", *LEXICAL)
     said = error(plait, "index", corpus, "--out", tmp_path / "own", "--pipeline", "mmr")
-    own = "was made with the steps that plait chooses; leave --pipeline out, or make another index"
-    assert said == f"{tmp_path / 'own'} {own}"
+    assert said == f"{tmp_path / 'own'} was made with the steps that plait chooses; {change}/own"
     said = error(plait, "index", corpus, "--out", tmp_path / "i", "--dense-index", "auto")
     assert said.startswith(f"{tmp_path / 'i'} was made with --dense-index flat; ")
 

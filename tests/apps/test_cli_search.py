@@ -101,7 +101,7 @@ def test_a_pipeline_file_is_kept_with_values_that_text_cannot_hold(plait, tmp_pa
         assert [hit["id"] for hit in hits] == ["three", "two", "one"]
     path.write_text('[[step]]\nname = "host"\nhosts = {"a.org" = 2026-01-01}\n')
     said = plait("index", corpus, "--out", tmp_path / "new", "--pipeline", path, code=1)
-    assert said.err == f"error: {path}: an index keeps no dates as such; write them in quotes\n"
+    assert said.err == f"error: {path}: an index keeps no dates inside a table; write them in quotes\n"
     assert not (tmp_path / "new").exists()
 
 

@@ -15,6 +15,7 @@ from plait.apps.server.metrics import Metrics
 from plait.apps.server.openapi import document
 from plait.apps.server.routes import ROWS
 from plait.retriever import STEPS, Answer, Document, Hit, QueryError, Retriever, parents
+from plait.retriever.log import read_log
 from plait.retriever.specs import options_of
 
 from .conftest import DOCUMENTS, SHOWN, error
@@ -223,8 +224,8 @@ def test_no_step_opens_a_file_that_the_index_does_not_name(client, tmp_path, sma
         for given in (f"{step}:model={tmp_path / 'ranker.json'}", [{"step": step, "model": "/etc/passwd"}]):
             _, message = error(ask("POST", "/api/search", json={"query": "honey", "pipeline": given}), 422)
             assert "which this server does not open for clients" in message
-    retriever.settle(pipeline=f"rescore:model={tmp_path / 'ranker.json'}")
-    retriever.commit()
+    kept = f"rescore:model={tmp_path / 'ranker.json'}"
+    ask = client(Retriever.create(tmp_path / "own.index", pipeline=kept, **small_encoders))
     own = {"query": "honey", "pipeline": f"mmr,rescore:model={tmp_path / 'ranker.json'}"}
     assert "does not open for clients" not in ask("POST", "/api/search", json=own).text
 
@@ -349,6 +350,20 @@ def test_the_depth_of_steps_is_bounded(client):
     assert message == "the steps look at 99,999 candidates; a server allows 10,000"
 
 
+def test_what_clients_found_relevant_is_in_the_log_that_tune_reads(client, folder, tmp_path):
+    log = tmp_path / "q.jsonl"
+    ask = client(Retriever.open(folder, log=log))
+    for body in ({"id": "bees"}, {"id": "snow", "relevance": 0}, {"id": "bees", "relevance": 3.0}):
+        answer = ask("POST", "/api/relevance", json={"query": "honey", **body})
+        assert (answer.status_code, answer.json()) == (200, {"query": "honey", "relevance": 1, **body})
+    assert read_log(log).qrels == {"log-1": {"bees": 3, "snow": 0}}
+    unknown = {"query": "honey", "id": "nobody"}
+    assert error(ask("POST", "/api/relevance", json=unknown), 404)[1] == "there is no document with this id"
+    assert error(ask("POST", "/api/relevance", json={"query": " ", "id": "bees"}), 422)[0] == "query"
+    known = {"query": "honey", "id": "bees"}
+    assert "keeps no log of queries" in error(client()("POST", "/api/relevance", json=known), 404)[1]
+
+
 # Who may
 
 
@@ -381,11 +396,12 @@ def test_only_names_of_this_machine_are_answered(client):
 # The document that describes it, the log, the counts, the page
 
 
-def test_every_answer_is_as_the_openapi_document_says(client):
-    ask = client()
+def test_every_answer_is_as_the_openapi_document_says(client, folder, tmp_path):
+    ask = client(Retriever.open(folder, log=tmp_path / "q.jsonl"))
     inputs = {
         "/api/search": {"query": "honey"}, "/api/batch": {"queries": ["honey", "?!"]},
         "/api/documents": {"documents": DOCUMENTS[:1], "ids": ["snow"]},
+        "/api/relevance": {"query": "honey", "id": "bees"},
     }  # fmt: skip
     for row in ROWS:
         body = inputs.get(row.path, {})
