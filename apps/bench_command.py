@@ -60,7 +60,7 @@ def bench_command(
     lucene_impact: LuceneImpactOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure searches: milliseconds by stage, at p50, p95 and p99, and searches a second with threads.
+    """Measure searches: milliseconds by stage, searches a second.
 
     Every combination of the options that are given several times is measured, in turns.
     """

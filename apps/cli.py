@@ -104,7 +104,7 @@ def index_command(
     devices: Devices = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make an index from files, or go on where an interrupted run stopped.
+    """Make an index from files, or go on with an interrupted one.
 
     PATHS are .jsonl, .csv and .tsv files (also compressed), folders of .txt, .md, .rst and .html files, BEIR
     folders, or - for JSONL on standard input. Documents already in the index, unchanged, are not encoded again.
@@ -138,7 +138,7 @@ def add_command(
     devices: Devices = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Add documents to an index; one whose id is known replaces the older."""
+    """Add documents to an index, or replace those of known ids."""
     given = reading(paths, passages=passages, words=words, overlap=overlap, skip_bad=skip_bad)
     models = {name: model for name, model in (("dense", dense), ("learned", learned)) if model is not None}
     encoding = Encoding(cache, processes, devices)
@@ -167,7 +167,7 @@ def delete_command(
     if as_json:
         console.print_json(facts)
         return
-    console.out.print(f"deleted {deleted:,} documents; {facts['documents']:,} remain")
+    console.out.print(f"deleted {console.counted(deleted, 'document')}; {facts['documents']:,} remain")
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         console.note(f"{len(unknown):,} of the ids were not there: {shown}")
@@ -179,7 +179,7 @@ def compact_command(
     anew: Annotated[bool, typer.Option("--anew", help="Write a compact index anew, too, as a repair.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Merge an index into one segment: faster to search, and what was deleted takes no room."""
+    """Merge an index into one segment, without what was deleted."""
     from .upkeep import compact
 
     compact(index, anew=anew, as_json=as_json)
@@ -187,7 +187,10 @@ def compact_command(
 
 @app.command("check")
 def check_command(index: IndexArgument, as_json: JsonFlag = False) -> None:
-    """Read a whole index and compare it with its checksums and digests; status 1 where something is wrong."""
+    """Compare a whole index with its checksums and digests.
+
+    Status 1 where something is wrong, with what to do.
+    """
     from .upkeep import check
 
     if not check(index, as_json=as_json):
@@ -203,7 +206,7 @@ def fields_command(
     drop: Annotated[list[str] | None, typer.Option("--drop", help="Forget a field, by name; once for each.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List, declare or drop the metadata fields that filters may ask for."""
+    """List, declare or drop the metadata fields for filters."""
     fields(index, add=add, drop=drop, as_json=as_json)
 
 
@@ -251,7 +254,7 @@ def cache_command(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what the vector cache of --cache holds, empty it, or bound it."""
+    """Show what the cache of vectors holds, empty it, or bound it."""
     show_cache(folder, clear=clear, limit=limit, as_json=as_json)
 
 
@@ -259,7 +262,7 @@ def cache_command(
 def demo_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="The index folder to make.")] = Path("demo.index"),
 ) -> None:
-    """Index this Python's own documentation and answer a few questions."""
+    """Index this Python's own documentation and ask it."""
     from .demo import demo
 
     demo(out)

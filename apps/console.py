@@ -27,6 +27,12 @@ class _Terminal(Console):
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints; a text is never broken where no terminal limits a line, so that others can look for words in it."""
+        if all(isinstance(each, (str, Text)) for each in objects):
+            options.setdefault("soft_wrap", not self.is_terminal)
+        super().print(*objects, **options)
+
     def on_broken_pipe(self) -> None:
         """Passes the error on, so that it ends in one place."""
         raise BrokenPipeError
@@ -43,6 +49,11 @@ _PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 def visible(text: str) -> str:
     """Returns a text whose control characters, tabs and newlines aside, are visible."""
     return text.translate(_PICTURES)
+
+
+def counted(count: int, name: str) -> str:
+    """Returns "1 document" or "2 documents"."""
+    return f"{count:,} {name}{'s' * (count != 1)}"
 
 
 def print_json(value: Any) -> None:

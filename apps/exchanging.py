@@ -31,7 +31,10 @@ def dump_command(
     learned: MovedLearned = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a sparse strand for other engines: CIFF, or Anserini's JsonVectorCollection."""
+    """Write a sparse strand for other engines.
+
+    As CIFF, or as Anserini's JsonVectorCollection.
+    """
     with closing(Retriever.open(index, dense=dense, learned=learned)) as retriever:
         meter = console.Meter("writing", None)
         try:
@@ -62,7 +65,10 @@ def load_command(
     scale: Annotated[float | None, typer.Option("--scale", help="What a weight of 1 in the file is worth.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make an index of what another engine wrote: CIFF, or Anserini's JsonVectorCollection."""
+    """Make an index of what another engine wrote.
+
+    CIFF, or Anserini's JsonVectorCollection.
+    """
     meter = console.Meter("reading", _bytes(source), unit="bytes")
 
     def read(count: int) -> None:

@@ -43,7 +43,8 @@ def print_groups(answer: Answer, *, as_json: bool) -> None:
         console.out.print("nothing found")
     for group in groups:
         score = "" if group.score is None else f"  {group.score:.3f}"
-        count = f"  {len(group.hits)} passage{'s' if len(group.hits) != 1 else ''}"
+        whole = all(hit.parent is None for hit in group.hits)
+        count = "" if whole else f"  {console.counted(len(group.hits), 'passage')}"
         console.out.print(Text.assemble((console.visible(group.parent), "bold"), (score, "cyan"), (count, "dim")))
         for hit in group.hits:
             console.out.print(hit_text(hit, console.out.width), soft_wrap=True)

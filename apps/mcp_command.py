@@ -32,9 +32,10 @@ def mcp_command(
     lucene: LuceneOption = None,
     lucene_impact: LuceneImpactOption = None,
 ) -> None:
-    """Offer an index to language models: an MCP server with the tools search and fetch, on standard input and output.
+    """Offer an index to language models, as an MCP server.
 
-    It reads only, and follows new commits. With --http it speaks streamable HTTP, to this machine alone.
+    It has the tools search and fetch, and speaks on standard input and output. It reads only, and follows new
+    commits. With --http it speaks streamable HTTP, to this machine alone.
     """
     require("mcp.server.mcpserver", "serving MCP", "mcp")
     if http is not None:

@@ -39,7 +39,10 @@ def models_command(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the whole catalogue as docs/models.md.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List known encoders: size, licence, needs, published figures, what they trained on, and how to use each."""
+    """List known encoders: size, licence, published figures.
+
+    Of one that is named also what it needs, what it trained on, and the commands that use it.
+    """
     if name is not None and (family or strand):
         raise QueryError("give a model, or --family and --strand to choose among all; not both")
     if markdown and (as_json or name is not None or family or strand):

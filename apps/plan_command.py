@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from ..eval.planning import Plan, combinations, parsed_budgets, plan, told_bytes, told_seconds
-from ..eval.probing import SAMPLE, Corpus, survey
+from ..eval.probing import SAMPLE, STOCK, Corpus, survey
 from ..retriever import IngestError, QueryError, read_documents
 from ..retriever.passages import OVERLAP, WORDS
 from ..retriever.sources import total_bytes
@@ -24,6 +24,7 @@ from .render import scores_table
 
 # The preferred first: measured over many collections, three strands find more than two, and two more than one.
 TRIED = ("lexical,learned,dense", "lexical,dense", "lexical,learned", "lexical")
+BEYOND = 10  # times as many documents as were measured: from there on what is added to each makes most of a time
 
 
 def plan_command(
@@ -62,9 +63,10 @@ def plan_command(
     skip_bad: SkipBad = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Predict what an index of a corpus takes: time, memory, disk, latency; and choose settings that fit a budget.
+    """Predict what an index of a corpus takes, and choose settings.
 
-    A sample is encoded and a small index built, in a temporary folder, with each setting.
+    Time, memory, disk and latency are told; a budget may bound each. A sample is encoded and a small index built, in a
+    temporary folder, with each setting.
     """
     budgets = parsed_budgets(budget)
     tried = [",".join(parse_strands(one, STRANDS)) for one in strands or TRIED]
@@ -145,6 +147,11 @@ def _show(corpora: Sequence[Corpus], found: Plan, words: Sequence[str]) -> None:
     for corpus in corpora:
         count = f"{'' if corpus.counted else 'about '}{corpus.documents:,} documents"
         console.out.print(f"{count} of {corpus.characters:,.0f} characters; {sum(map(len, corpus.sample)):,} encoded")
+        if len(corpus.stock) < min(STOCK, corpus.documents / BEYOND):
+            console.note(
+                f"only {len(corpus.stock):,} documents to measure with, for {corpus.documents:,}: times are a guess, "
+                f"disk and memory an estimate; {STOCK:,} are enough"
+            )
     rows = [
         [each.setting.name, told_seconds(each.time), told_bytes(each.memory), told_bytes(each.size),
          f"{each.latency:.3g} ms", "; ".join(each.over)]

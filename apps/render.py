@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..retriever import Answer, Hit, Match
-from .console import visible
+from .console import counted, visible
 
 if TYPE_CHECKING:
     from ..eval import Moved, Shift
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 INDENT = 4
 SNIPPET = 240
 TERMS = 6
+_HELD = "\N{NO-BREAK SPACE}"  # inside what a strand says, where a line is not to end
 
 
 def hit_text(hit: Hit, width: int) -> Text:
@@ -35,7 +36,7 @@ def hit_text(hit: Hit, width: int) -> Text:
     wrap = textwrap.TextWrapper(max(20, width - INDENT), break_long_words=False, break_on_hyphens=False).wrap
     for part, style in parts:
         for line in wrap(visible(part)):
-            text.append("\n" + " " * INDENT).append(line, style)
+            text.append("\n" + " " * INDENT).append(line.replace(_HELD, " "), style)
     return text
 
 
@@ -67,7 +68,12 @@ def _note(note: Any) -> str:
 
 
 def _heading(hit: Hit) -> str:
-    return " ".join(hit.title.split())[:100] or hit.id
+    return cut(" ".join(hit.title.split()), 100) or hit.id
+
+
+def cut(text: str, most: int) -> str:
+    """Returns a text of at most so many characters, the last of them "…" where more would follow."""
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
 def _strands(hit: Hit) -> str:
@@ -75,7 +81,7 @@ def _strands(hit: Hit) -> str:
         f"{name} {view.score:.3f} ({view.normalised:.2f}{f', #{view.rank}' if view.rank else ''})"
         for name, view in hit.strands.items()
     ]
-    return "   ".join(parts)
+    return "   ".join(part.replace(" ", _HELD) for part in parts)
 
 
 def _terms(matches: Iterable[Match]) -> dict[str, str]:
@@ -130,12 +136,14 @@ def moved_line(moved: Moved) -> str:
     """Returns a document that moved: ranks before and after, relevance, id, title."""
     before, after = (f"#{rank}" if rank else "-" for rank in (moved.before, moved.after))
     judged = "not judged" if moved.relevance is None else f"relevance {moved.relevance}"
-    return "  ".join(filter(None, (f"{before} -> {after}", judged, moved.id, " ".join(moved.title.split())[:80])))
+    return "  ".join(filter(None, (f"{before} -> {after}", judged, moved.id, cut(" ".join(moved.title.split()), 80))))
 
 
 def info_table(facts: Mapping[str, Any]) -> Table:
     """Returns what `Retriever.info` returned, as rows of name and value."""
     table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in _info_rows(facts):
         table.add_row(Text(name, "bold"), Text(visible(value)))
     return table
@@ -167,7 +175,7 @@ def _info_rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if facts["fields"]:
         yield "fields", ", ".join(f"{name}:{type}" for name, type in facts["fields"].items())
     yield "postings", f"{facts['postings']:,}"
-    yield "size", f"{facts['bytes'] / 1e6:,.1f} MB in {len(facts['segments'])} segment(s)"
+    yield "size", f"{facts['bytes'] / 1e6:,.1f} MB in {counted(len(facts['segments']), 'segment')}"
 
 
 def _dense_searches(segments: Iterable[Mapping[str, Any]]) -> Iterable[str]:
@@ -178,4 +186,4 @@ def _dense_searches(segments: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     for spec, alike in kinds.items():
         recalls = [point["recall"] for facts in alike for point in facts.get("effort", ()) if point["k"] == 10]
         measured = f", recall@10 {min(recalls):.3f}" if recalls else ""
-        yield f"{spec} in {len(alike)} segment(s){measured or ', exact'}"
+        yield f"{spec} in {counted(len(alike), 'segment')}{measured or ', exact'}"

@@ -65,7 +65,10 @@ def search_command(
     lucene_impact: LuceneImpactOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Search an index: one query, or many from a file, written as a TREC run."""
+    """Search an index: one query, or many from a file.
+
+    The hits of many are written as a TREC run.
+    """
     searching.check_options(query, queries, run, skip_bad=skip_bad, explain=explain, prove=prove, as_json=as_json)
     check_group(group=group, many=queries is not None, prove=prove)
     options: dict[str, Any] = {

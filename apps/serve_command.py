@@ -48,7 +48,7 @@ def serve_command(
     lucene: LuceneOption = None,
     lucene_impact: LuceneImpactOption = None,
 ) -> None:
-    """Serve an index over HTTP: a page to search it, an API in JSON, metrics.
+    """Serve an index over HTTP: a page, an API in JSON, metrics.
 
     Only this machine reaches it unless --host says otherwise; clients write with the token alone. SIGTERM and Ctrl-C
     end it when what runs is answered and what was accepted is written.

@@ -41,7 +41,7 @@ def settle_command(
     lucene_impact: LuceneImpactOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Choose how searches of an index rank when they do not say it themselves.
+    """Choose how searches of an index rank unless told otherwise.
 
     Documents and vectors stay as they are. Steps are tried once before they are kept.
     """

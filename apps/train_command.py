@@ -54,10 +54,10 @@ def train_command(
     list_them: Annotated[bool, typer.Option("--list", help="Show the recipes.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Train an encoder on pairs, a collection or bare documents; the same command goes on where it stopped.
+    """Train an encoder on pairs, a collection or bare documents.
 
-    OUT then holds a model that index, search and eval take as --learned and --dense, a Hugging Face checkpoint,
-    a report and a model card.
+    The same command goes on where it stopped. OUT then holds a model that index, search and eval take as --learned and
+    --dense, a Hugging Face checkpoint, a report and a model card.
     """
     from . import training
 

@@ -11,6 +11,7 @@ from ..index import Report, Snapshot, StoreError, Writer
 from ..index import check as check_index
 from ..retriever import Retriever, parents
 from . import console
+from .console import counted
 
 # Merging all segments after so many documents were added is paid for when it copies at most so many times as many.
 PAYS = 8
@@ -34,8 +35,8 @@ def compact(index: Path, *, anew: bool, as_json: bool) -> None:
         console.out.print(f"{index} is compact already", soft_wrap=True)
     else:
         sizes = " instead of ".join(f"{found['bytes'] / 1e6:,.1f} MB" for found in (after, before))
-        done = f"merged {merged:,} segment(s), dropped {facts['dropped']:,} deleted documents"
-        now = f"{index} has {facts['segments']:,} segment(s) and takes {sizes}"
+        done = f"merged {counted(merged, 'segment')}, dropped {counted(facts['dropped'], 'deleted document')}"
+        now = f"{index} has {counted(facts['segments'], 'segment')} and takes {sizes}"
         console.out.print(f"{done}; {now}", soft_wrap=True)
 
 
@@ -54,7 +55,7 @@ def check(index: Path, *, as_json: bool) -> bool:
             console.out.print(f"{problem.where}: {problem.what}; {problem.advice}", soft_wrap=True)
         documents = f"{report.documents - held:,} documents{f', {held:,} parents' if held else ''}"
         read = f"{documents} and {report.files:,} files, {report.bytes / 1e6:,.1f} MB"
-        verdict = f"{len(report.problems):,} problem(s)" if report.problems else "all as it was written"
+        verdict = counted(len(report.problems), "problem") if report.problems else "all as it was written"
         console.out.print(f"{index}: {read}: {verdict}", soft_wrap=True)
     return not report.problems
 

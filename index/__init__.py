@@ -6,7 +6,7 @@
 from .check import Problem, Report, check
 from .contract import CorruptError, FilterError, Hits, Layout, LockedError, Row, StoreError
 from .fields import Field
-from .ranking import order, ranked
+from .ranking import ranked
 from .selections import Selection
 from .snapshot import Snapshot
 from .store import create
@@ -28,6 +28,5 @@ __all__ = [
     "Writer",
     "check",
     "create",
-    "order",
     "ranked",
 ]

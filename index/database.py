@@ -1,4 +1,4 @@
-"""plait.db: the one source of truth, and, with `attributes` and `conditions`, the only place that speaks SQL."""
+"""plait.db: the one source of truth. SQL is spoken here, in `attributes`, `conditions`, and to begin and check it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _ROOM = 1 << 20
 # What SQLite's messages say of a damaged file, and only of one.
 _DAMAGE = ("malformed", "not a database", "Could not decode")
 
+_SORTED = json.JSONEncoder(sort_keys=True)
 # Running totals and the next numbers to give out, so that no commit has to count: the last commit, living documents,
 # the sum of their lengths, the next position, the last segment's number.
-_SORTED = json.JSONEncoder(sort_keys=True)
 _COUNTERS = ("commit", "documents", "tokens", "position", "segment")
 
 _SCHEMA = f"""

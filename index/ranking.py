@@ -1,4 +1,7 @@
-"""The order of a ranking, settled once: by score descending, then by document id descending (trec_eval's rule)."""
+"""The order of a ranking: by score descending, then by document id descending (trec_eval's rule).
+
+`Snapshot.settle` is its fast twin, which reads ids only where scores tie.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,6 @@ from numpy.typing import NDArray
 def ranked(scores: Mapping[str, float], k: int | None = None) -> list[tuple[str, float]]:
     """Returns (id, score) pairs in rank order, the first k of them when k is given."""
     return sorted(scores.items(), key=lambda pair: (pair[1], pair[0]), reverse=True)[:k]
-
-
-def order(scores: NDArray[np.floating], ids: Sequence[str], k: int | None = None) -> list[int]:
-    """Returns the indices of `scores` in rank order: `ranked`, for scores and ids in two arrays."""
-    values = scores.tolist()
-    return sorted(range(len(values)), key=lambda i: (values[i], ids[i]), reverse=True)[:k]
 
 
 def id_ranks(ids: Sequence[str]) -> NDArray[np.uint32]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +21,8 @@ from .ann import check_spec
 from .contract import Layout, StoreError
 from .dense import QUERIES
 from .fields import shown
+
+LEFT_SECONDS = 3600  # nobody takes so long to make an empty index
 
 
 def create(
@@ -56,7 +61,9 @@ def create(
     with database.explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Made aside and renamed: a crash leaves either no index or a whole one.
-        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        prefix = f".{folder.name}.plait-"
+        _tidy(folder.parent, prefix)
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         try:
             _fill(made, {**settings, "layout": asdict(layout), "made": secrets.token_hex(8)}, fields or {})
             if queries is not None and len(queries):
@@ -70,6 +77,14 @@ def create(
             shutil.rmtree(made, ignore_errors=True)
             raise
         files.sync_folder(folder.absolute().parent)
+
+
+def _tidy(parent: Path, prefix: str) -> None:
+    """Removes what a crash left of making the same index, unless it is so new that somebody may be at it now."""
+    for left in parent.glob(f"{glob.escape(prefix)}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                shutil.rmtree(left)
 
 
 def _fill(folder: Path, settings: Mapping[str, Any], fields: Mapping[str, str]) -> None:

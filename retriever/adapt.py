@@ -19,7 +19,7 @@ from .strands import NEIGHBOURS
 _CODE = re.compile(
     r"(?<!\w)(?:(?=[\w./:#-]*\d)(?=[\w./:#-]*[A-Za-z])[\w./:#-]+|\w+(?:[_.:/#]+\w+)+|[a-z]+(?:[A-Z][a-z0-9]*)+)(?!\w)"
 )
-_QUOTED = re.compile('"[^"]+"|“[^”]+”|«[^»]+»')
+QUOTED = re.compile('"([^"]+)"|“([^”]+)”|«([^»]+)»')
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _ASKING = {"what", "what's", "who", "who's", "whom", "whose", "which", "when", "where", "why", "how", "how's"}
 _VERBS = {
@@ -29,7 +29,11 @@ _VERBS = {
 _BEFORE = {"in", "on", "at", "for", "to", "by", "from", "with", "of", "about"}  # "in what year"
 # Words with which these are more than a name or a title: "can opener", "who guidelines".
 _LEAST_ASKING, _LEAST_VERB = 3, 4
-_ORDINAL = re.compile(r"\d+(?:st|nd|rd|th|s)|[\d.,]+(?:%|[kKmMgG]?[bBgmW])", re.ASCII)
+# Ordinals, amounts, times, "and/or", "U.S.".
+_NO_CODE = re.compile(
+    r"\d+(?:st|nd|rd|th|s)|[\d.,]+(?:%|[kKmMgG]?[bBgmW])|[\d.,:/]+|[A-Za-z]+/[A-Za-z]+|(?:[A-Za-z]\.)+[A-Za-z]?",
+    re.ASCII,
+)
 
 
 def adapt(ranking: Ranking, *, codes: float = 1.5, quoted: float = 3.0, words: int = 0, short: float = 1.0) -> Ranking:
@@ -50,7 +54,7 @@ def adapt(ranking: Ranking, *, codes: float = 1.5, quoted: float = 3.0, words: i
         return ranking
     told = {
         "codes": codes if code_like(ranking.text) else 1.0,
-        "quoted": quoted if _QUOTED.search(ranking.text) else 1.0,
+        "quoted": quoted if QUOTED.search(ranking.text) else 1.0,
         "short": short if len(ranking.text.split()) <= words else 1.0,
     }
     factor = told["codes"] * told["quoted"] * told["short"]
@@ -94,7 +98,7 @@ def asks(text: str) -> bool:
 
 def code_like(text: str) -> list[str]:
     """Returns the words of a query that look like identifiers, codes or paths: they are meant to the letter."""
-    return [word for word in _CODE.findall(text) if not _ORDINAL.fullmatch(word)]
+    return [word for word in _CODE.findall(text) if not _NO_CODE.fullmatch(word)]
 
 
 def _lexical(ranking: Ranking) -> list[int]:

@@ -6,7 +6,6 @@ document the query's words stand, and whether they stand together. What a strate
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -14,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .adapt import QUOTED
 from .errors import QueryError
 from .limits import within
 from .ranking import Ranking
 
 Terms = list[int]  # the columns of a text's terms, in their order
-_QUOTED = re.compile('"([^"]+)"|“([^”]+)”|«([^»]+)»')
 
 
 class Asked(NamedTuple):
@@ -148,6 +147,6 @@ def _asked(ranking: Ranking, read: Callable[[str], Terms], title: float) -> Aske
     snapshot, terms = ranking.search.snapshot, read(ranking.text)
     distinct = sorted(set(terms))
     weights = snapshot.idf(snapshot.terms("lexical", np.array(distinct, np.int64))).tolist()
-    quoted = (read("".join(groups)) for groups in _QUOTED.findall(ranking.text))
+    quoted = (read("".join(groups)) for groups in QUOTED.findall(ranking.text))
     phrases = [each for each in quoted if each]
     return Asked(terms, dict(zip(distinct, weights, strict=True)), phrases, title, snapshot.layout.k1)

@@ -202,8 +202,9 @@ def kept(given: Given, strands: Sequence[str]) -> str | list[Any]:
 def _model(step: Mapping[str, Any]) -> dict[str, str]:
     """Returns where a step's model lies, if it is a file or a folder here: whoever searches may stand elsewhere."""
     given = step.get("model")
-    there = isinstance(given, (str, Path)) and str(given) and Path(given).exists()
-    return {"model": str(Path(given).resolve())} if there else {}
+    if isinstance(given, (str, Path)) and str(given) and Path(given).exists():
+        return {"model": str(Path(given).resolve())}
+    return {}
 
 
 def plain(step: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from .endpoint import Model
 from .errors import QueryError
 from .extract import Quote, quotes
 from .limits import within
-from .pipeline import NONE
+from .pipeline import listed
 from .questions import QUESTIONS, answered, asked, judged, missing, parse_steps
 from .retriever import Retriever
 
@@ -175,9 +175,7 @@ class Rag:
         if given is None:
             search = {name: self.search.get(name) for name in ("strands", "fusion", "weights")}
             given = self.retriever.steps(**search)
-        if not isinstance(given, str):
-            return [*given, *more]
-        return [*(str(spec) for spec in specs.parse_list(given) if spec.name != NONE), *more]
+        return [*(str(step) if isinstance(step, specs.Spec) else step for step in listed(given)), *more]
 
     def _filtered(self, model: Model, query: str, found: list[Found]) -> tuple[list[Found], list[Dropped]]:
         """Returns the hits that help by a model's word, with those of further searches for what is missing."""

@@ -624,23 +624,28 @@ class Retriever:
 
     # Inside
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"this Retriever of {self.folder} is closed; open it again")
+
     @contextmanager
     def _reading(self) -> Iterator[Snapshot]:
         """Holds the current snapshot open, whatever is committed or refreshed meanwhile."""
+        self._check_open()
         with ExitStack() as stack:
             with self._moving:
                 snapshot = stack.enter_context(self._snapshot)
             yield snapshot
 
     def _writing(self) -> Writer:
-        if self._closed:
-            raise StoreError(f"this Retriever of {self.folder} is closed; open it again to write")
+        self._check_open()
         if self._writer is None:
             self._writer = Writer(self._snapshot.folder, compaction=self._compaction)
         return self._writer
 
     def _refresh(self, between: Callable[[Snapshot, Snapshot], None]) -> None:
         """Moves searches on to the newest commit, after `between` of both snapshots, even where that fails."""
+        self._check_open()
         with self._refreshing:  # two at once would follow one snapshot, and one of the new ones never be closed
             older = self._snapshot
             newer = Snapshot(older.folder, verify=self._verify, older=older)

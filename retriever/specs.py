@@ -20,7 +20,7 @@ class Spec(NamedTuple):
     options: Mapping[str, Any]
 
     def __str__(self) -> str:
-        """Returns the form that `parse` reads."""
+        """Returns the form that `parse` reads, where no value is a list or a map, or holds a comma."""
         return ":".join([self.name, *(f"{name}={value}" for name, value in self.options.items())])
 
 

@@ -46,7 +46,7 @@ def problems(plait, index):
     *lines, verdict = plait("check", index, code=1).out.splitlines()
     assert lines == told
     assert verdict.startswith(f"{index}: {facts['documents']} documents and {facts['files']} files, ")
-    assert verdict.endswith(f" MB: {len(told)} problem(s)")
+    assert verdict.endswith(f" MB: {len(told)} problem{'s' * (len(told) != 1)}")
     return facts["problems"]
 
 

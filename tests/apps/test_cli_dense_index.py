@@ -23,7 +23,7 @@ def test_the_choice_is_kept_shown_and_not_changed(plait, bees, tmp_path):
     facts = plait("info", tmp_path / "i", "--json").json
     assert facts["dense_index"] == "HNSW8"
     assert facts["segments"][0]["dense"] == {"spec": "Flat"}
-    assert re.search(r"dense search +HNSW8; Flat in 1 segment\(s\), exact", plait("info", tmp_path / "i").out)
+    assert re.search(r"dense search +HNSW8; Flat in 1 segment, exact", plait("info", tmp_path / "i").out)
     said = plait("index", bees, "--out", tmp_path / "i", *DENSE, "flat", code=1).err
     assert "was made with --dense-index HNSW8; leave --dense-index out, or make another index" in " ".join(said.split())
     plait("index", bees, "--out", tmp_path / "i", *DENSE, "HNSW8")
@@ -49,4 +49,4 @@ def test_segments_are_told_by_kind_with_the_least_recall():
     flat, codes = {"spec": "Flat"}, {"spec": "IVF1,PQ192x4fs", "knob": "nprobe"}
     points = [[{"k": 10, "recall": recall}, {"k": 200, "recall": 0.5}] for recall in (0.998, 0.9912)]
     told = list(_dense_searches([flat, *({**codes, "effort": each} for each in points)]))
-    assert told == ["Flat in 1 segment(s), exact", "IVF1,PQ192x4fs in 2 segment(s), recall@10 0.991"]
+    assert told == ["Flat in 1 segment, exact", "IVF1,PQ192x4fs in 2 segments, recall@10 0.991"]

@@ -112,8 +112,8 @@ def sweep_compacting(disk):
             break
         expect_full(folder, code, out, err)
         make_room(disk)
-        assert run("compact", folder)[1].startswith("merged 2 segment(s), dropped 1 deleted documents; ")
+        assert run("compact", folder)[1].startswith("merged 2 segments, dropped 1 deleted document; ")
         assert len(list(folder.glob("segments/*"))) == 1
         failures += 1
-    assert out.startswith("merged 2 segment(s), dropped 1 deleted documents; ")
+    assert out.startswith("merged 2 segments, dropped 1 deleted document; ")
     assert failures > 20

@@ -233,7 +233,7 @@ def test_compact_drops_what_was_deleted(plait, index, tmp_path):
     hits = plait("search", index, "winter", "--json").json["hits"]
     assert plait("info", index, "--json").json["deleted"] == 2
     said = plait("compact", index).out
-    assert said.startswith(f"merged 1 segment(s), dropped 2 deleted documents; {index} has 1 segment(s) and takes ")
+    assert said.startswith(f"merged 1 segment, dropped 2 deleted documents; {index} has 1 segment and takes ")
     assert plait("info", index, "--json").json["deleted"] == 0
     assert [hit["id"] for hit in plait("search", index, "winter", "--json").json["hits"]] == [hit["id"] for hit in hits]
     assert plait("compact", index).out == f"{index} is compact already\n"
@@ -245,7 +245,7 @@ def test_delete_by_id_by_parent_and_from_a_file(plait, index, tmp_path):
     assert plait("delete", index, "t.txt", "--json").json == {"deleted": 3, "unknown": [], "documents": 3}
     (tmp_path / "gone").write_text("\ufeffsnow\n\n nobody \n", encoding="utf-8")
     said = plait("delete", index, "--from", tmp_path / "gone")
-    assert said.out == "deleted 1 documents; 2 remain\n"
+    assert said.out == "deleted 1 document; 2 remain\n"
     assert said.err == "1 of the ids were not there: nobody\n"
     assert plait("delete", index, "--from", "-", "ships", stdin="bees\n").out == "deleted 2 documents; 0 remain\n"
     assert plait("search", index, "winter").out == "nothing found\n"

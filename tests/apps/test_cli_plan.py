@@ -37,8 +37,11 @@ def test_json_and_more_documents_to_come(plait, corpus):
     assert told["chosen"] is None
     assert told["reasons"] == [f"lexical: {one['over'][0]}"]
     assert "over 1 MB" in one["over"][0]
-    said = plait("plan", corpus, "--strands", "lexical", "--budget", "size=1KB").out
-    assert "no setting fits; allow more" in said
+    said = plait("plan", corpus, "--strands", "lexical", "--budget", "size=1KB")
+    assert "no setting fits; allow more" in said.out
+    assert "are a guess" not in said.err
+    said = plait("plan", corpus, "--strands", "lexical", "--documents", 1_000_000)
+    assert "only 30 documents to measure with, for 1,000,000: times are a guess" in said.err
 
 
 def test_texts_are_cut_as_they_will_be(plait, tmp_path, monkeypatch):

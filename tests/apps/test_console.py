@@ -114,3 +114,8 @@ def test_progress_counts_every_query(plait, index, clock, monkeypatch):
     said = plait("search", index, "--queries", "-", "-k", "1", stdin="winter\n" * 100)
     assert said.err == "searching: 64 queries, 4/s, about 9 s left\nsearching: 100 queries, 3/s\n"
     assert len(said.out.splitlines()) == 100
+
+
+def test_a_text_is_not_broken_where_no_terminal_limits_it(capsys):
+    console.out.print("word " * 40)
+    assert capsys.readouterr().out == "word " * 40 + "\n"

@@ -21,7 +21,7 @@ from .reader import provide
 
 COMMANDS = typer.main.get_command(app)
 STAYING = ("plait serve", "plait mcp", "plait demo", "scripts/", "pip ", "curl ", "java ")  # they stay, or fetch
-FAILING = ("error: ", " problem(s)")  # in what a page shows: the command ends with a status that is not 0
+FAILING = ("error: ", " problem")  # in what a page shows: the command ends with a status that is not 0
 _SHELL = set("|&;<>$`*")
 
 

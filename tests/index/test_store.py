@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
@@ -61,6 +62,16 @@ def test_create_leaves_nothing_behind_when_it_fails(folder, monkeypatch):
     with pytest.raises(StoreError, match="No space left on device"):
         create(folder, Layout(), {})
     assert list(folder.parent.iterdir()) == []
+
+
+def test_what_a_crash_left_of_making_an_index_goes_with_the_next(folder):
+    left, fresh, other = (folder.parent / f".{folder.name}.{end}" for end in ("plait-old", "plait-new", "backup12"))
+    for each in (left, fresh, other):
+        (each / "segments").mkdir(parents=True)
+    for each in (left, other):
+        os.utime(each, (0, 0))
+    create(folder, Layout(dim=DIM), {})
+    assert [each.exists() for each in (left, fresh, other)] == [False, True, True]
 
 
 def test_documents_come_back_as_they_were(folder):

@@ -19,7 +19,9 @@ from plait.retriever.adapt import asks, code_like
         ("why is the sky blue?", []),
         ("the 19th century, in 1984, by 20%", []),
         ("well-known facts. Really", []),
-        ("e.g. this", ["e.g"]),
+        ("e.g. this, at 5 p.m. in the U.S.", []),
+        ("kettle 1.7 l, open 24/7 from 10:30, for him and/or her", []),
+        ("src/main/java or v1.7", ["src/main/java", "v1.7"]),
         ("", []),
     ],
 )

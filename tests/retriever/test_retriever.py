@@ -523,8 +523,9 @@ def test_a_wrong_argument_leaves_what_awaits_the_commit(tmp_path):
 def test_a_closed_retriever_takes_nothing(tmp_path):
     with Retriever.create(tmp_path / "i", strands="lexical") as r:
         r.add(some_documents(1))
-    with pytest.raises(StoreError, match="is closed; open it again to write"):
-        r.add(some_documents(2))
+    for use in (lambda: r.add(some_documents(2)), r.refresh, lambda: r.search("winter"), lambda: r.get("d000")):
+        with pytest.raises(StoreError, match="is closed; open it again"):
+            use()
     with Retriever.open(tmp_path / "i") as r:  # nobody holds the writer's lock
         assert r.delete("d000") == 1
 
