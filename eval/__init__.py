@@ -12,6 +12,7 @@ from .loading import load_dataset
 from .many import Collection, Evaluation, evaluate_many
 from .measures import DEFAULT_MEASURES, Scores, parse_measures, score_run
 from .moves import Moved, Shift, shifts
+from .own import own_in_index, own_in_runs, without_own
 from .plans import Plan, default_plans, parse_plan, read_plans
 from .runs import read_qrels, read_run, run_lines, write_qrels, write_run
 from .sizes import SizeCurve, size_curve
@@ -52,6 +53,8 @@ __all__ = [
     "load_dataset",
     "load_trec",
     "measure_latency",
+    "own_in_index",
+    "own_in_runs",
     "parse_measures",
     "parse_plan",
     "read_card",
@@ -64,6 +67,7 @@ __all__ = [
     "size_curve",
     "strand_costs",
     "tune",
+    "without_own",
     "write_qrels",
     "write_run",
 ]

@@ -17,7 +17,7 @@ from ..retriever.calibration import Calibration
 from .contract import EvalError, Qrels, Run
 from .gains import Floats
 from .judged import FEW
-from .measures import without_self
+from .own import own_in_index, without_own
 from .statistics import check_folds
 
 if TYPE_CHECKING:
@@ -189,11 +189,11 @@ KINDS: dict[str, Callable[[Floats, Floats], Points]] = {"isotonic": isotonic, "p
 
 
 def pairs_of(run: Run, qrels: Qrels) -> Pairs:
-    """Returns the hits of a run with what is known of them; the document that is the query itself is dropped."""
+    """Returns the hits of a run with what is known of them."""
     rows: list[tuple[float, float, int, int]] = []
     for number, (query, hits) in enumerate(run.items()):
         judged = qrels.get(query, {})
-        for rank, (document, score) in enumerate(without_self(query, hits.items()), 1):
+        for rank, (document, score) in enumerate(hits.items(), 1):
             rows.append((score, float(judged.get(document, 0) > 0), number, rank))
     scores, relevant, query, rank = np.array(rows, np.float64).reshape(-1, 4).T
     return Pairs(scores, relevant, query.astype(np.int64), rank.astype(np.int64))
@@ -230,7 +230,7 @@ def calibrate(
     asked = {query: queries[query] for query in qrels if query in queries and any(g > 0 for g in qrels[query].values())}
     if len(asked) < FEW:
         raise EvalError(f"{len(asked)} queries are judged and have a text; a calibration needs at least {FEW}")
-    pairs = pairs_of(retriever.run(asked, DEPTH), qrels)
+    pairs = pairs_of(without_own(retriever.run(asked, DEPTH), own_in_index(retriever, asked, qrels)), qrels)
     if not pairs.relevant.any() or pairs.relevant.all():
         what = "no hit is" if not pairs.relevant.any() else "every hit is"
         raise EvalError(f"{what} judged relevant: there is nothing to tell apart; are these the index's qrels?")

@@ -19,7 +19,9 @@ class Searcher(Protocol):
     """Anything that answers queries with some of its strands."""
 
     def __call__(self, queries: Mapping[str, str], strands: Sequence[str], /) -> Run:
-        """Returns the hits of each query, at least as deep as the deepest measure, plus one.
+        """Returns the hits of each query, at least as deep as the deepest measure.
+
+        One more is needed where a query may be a document itself, which is dropped.
 
         Args:
             queries: text by query id.

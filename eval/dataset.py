@@ -12,6 +12,7 @@ from typing import Protocol
 from ..retriever.documents import Document, IngestError
 from ..retriever.ingest import read_documents
 from .contract import Qrels
+from .own import own_among
 
 
 class Reader(Protocol):
@@ -72,6 +73,11 @@ class Dataset:
     def checksums(self) -> dict[str, str]:
         """SHA-256 of each file, as stored, by its part."""
         return {part: sha256(path) for part, path in self.files.items()}
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """Ids of queries that are documents themselves: the corpus is read for it; none where it cannot be."""
+        return own_among(self.documents(skip_bad=True), self.queries, self.qrels)
 
 
 def sha256(path: Path) -> str:

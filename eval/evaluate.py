@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -17,6 +17,7 @@ from .costs import Cost, Latency
 from .dataset import Dataset
 from .measures import DEFAULT_MEASURES, Scores, parse_measures, score_run
 from .moves import Places, places_of
+from .own import NONE, own_in_runs, without_own
 from .plans import default_plans
 
 TIES = "score descending, then document id descending"
@@ -144,8 +145,8 @@ def evaluate(
     """Returns what each strand alone and all of them fused score on a test collection.
 
     Args:
-        searcher: answers (queries, strands) with a run; ask it for one hit more than the deepest measure, because the
-            document that is the query itself is dropped.
+        searcher: answers (queries, strands) with a run, one hit deeper than the deepest measure where a query may be a
+            document itself, which is dropped.
         dataset: the test collection.
         strands: which strands; of a single one there is nothing to fuse.
         measures: names as ir_measures spells them.
@@ -157,15 +158,16 @@ def evaluate(
         EvalError: no strand, or a measure that is not known.
     """
     wanted = parse_measures(measures)
-    systems = []
+    systems, own = [], NONE
     for plan in default_plans(strands):
         began = time.perf_counter()
         run = searcher(dataset.queries, tuple(plan.options["strands"]))
         seconds = time.perf_counter() - began
         if on_run is not None:
             on_run(plan.name, run)
-        systems.append(scored(plan.name, run, dataset.qrels, wanted, seconds=seconds))
-    return Report(about(dataset), wanted, tuple(systems), encoders or {}, settings or {})
+        own |= own_in_runs([run], dataset)
+        systems.append(scored(plan.name, without_own(run, own), dataset.qrels, wanted, seconds=seconds))
+    return Report(about(dataset, own), wanted, tuple(systems), encoders or {}, settings or {})
 
 
 def evaluate_runs(
@@ -174,10 +176,17 @@ def evaluate_runs(
     *,
     measures: Iterable[str] | str = DEFAULT_MEASURES,
 ) -> Report:
-    """Returns what finished runs score, without searching; qrels are enough for it."""
+    """Returns what finished runs score, without searching; qrels are enough for it.
+
+    Of a dataset, documents that are their queries are dropped; bare qrels cannot tell which these are.
+    """
     wanted = parse_measures(measures)
-    qrels = dataset.qrels if isinstance(dataset, Dataset) else dataset
-    facts = about(dataset) if isinstance(dataset, Dataset) else {"queries": len(qrels)}
+    if isinstance(dataset, Dataset):
+        own = own_in_runs(runs.values(), dataset)
+        qrels, facts = dataset.qrels, about(dataset, own)
+        runs = {name: without_own(run, own) for name, run in runs.items()}
+    else:
+        qrels, facts = dataset, {"queries": len(dataset)}
     return Report(facts, wanted, tuple(scored(name, run, qrels, wanted) for name, run in runs.items()))
 
 
@@ -199,14 +208,15 @@ def scored(name: str, run: Run, qrels: Qrels, measures: Sequence[str], **facts: 
     return System(name, score_run(run, qrels, measures), unanswered, places=places_of(run, qrels), **facts)
 
 
-def about(dataset: Dataset) -> dict[str, Any]:
-    """Returns what a report tells of a collection."""
+def about(dataset: Dataset, own: Collection[str] = ()) -> dict[str, Any]:
+    """Returns what a report tells of a collection, and how many of its queries are documents themselves, if any."""
     return {
         "name": dataset.name,
         "split": dataset.split,
         "queries": len(dataset.qrels),
         "judgements": sum(map(len, dataset.qrels.values())),
         "sha256": dataset.checksums,
+        **({"queries_that_are_documents": len(own)} if own else {}),
     }
 
 

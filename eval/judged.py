@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ..index.ranking import id_ranks
 from ..retriever.fusion import CONVEX, chosen
 from .contract import EvalError, Qrels
 from .gains import Floats, Measure
+from .own import own_in_index
 
 if TYPE_CHECKING:
     from ..retriever import Ranking, Retriever
@@ -207,9 +208,10 @@ def judge(
     kept = str(fusion or retriever.info()["fusion"])
     fusion = kept if chosen(kept).convex else CONVEX
     found: list[JudgedQuery] = []
+    own = own_in_index(retriever, queries, {query: qrels[query] for query in shared})
     rankings = retriever.candidates([queries[query] for query in shared], depth=depth)
     for query, ranking in zip(shared, rankings, strict=True):
-        found.append(_of(query, ranking, qrels[query], fusion, look))
+        found.append(_of(query, ranking, qrels[query], fusion, look, dropped={query} & own))
         if on_query is not None:
             on_query(1)
     relevant = {document for query in shared for document, grade in qrels[query].items() if grade > 0}
@@ -240,10 +242,13 @@ def _of(
     judged: Mapping[str, int],
     fusion: str,
     look: Callable[[Ranking], Floats] | None,
+    *,
+    dropped: Collection[str],
 ) -> JudgedQuery:
+    """Returns a judged query with its candidates, without the document that it is itself, if any."""
     ids = ranking.search.snapshot.ids(ranking.positions)
     order = np.argsort(-id_ranks(ids).astype(np.int64), kind="stable")
-    order = order[np.array([ids[row] != query for row in order.tolist()], bool)]  # BEIR drops the query itself
+    order = order[np.array([ids[row] not in dropped for row in order.tolist()], bool)]
     kept = tuple(ids[row] for row in order.tolist())
     relevance = np.array([judged.get(id, 0) for id in kept], np.int64)
     values = chosen(fusion).values(ranking.candidates)[order]

@@ -19,12 +19,12 @@ from .dataset import Dataset
 from .evaluate import TIES, Report, System, about, environment, scored
 from .measures import DEFAULT_MEASURES, parse_measures
 from .moves import Shift, shifts
+from .own import own_in_index, own_in_runs, without_own
 from .plans import Plan, default_plans, unique
-from .sizes import SizeCurve, check_sizes, deepest, size_curve
+from .sizes import SizeCurve, asked_for, check_sizes, size_curve
 from .statistics import SAMPLES
 
 CARD_VERSION = 2
-DEEP = 1000  # hits that are asked for where no measure looks further down
 
 # What `Retriever.info` tells beside settings; whatever else it tells, now or later, may move a score.
 _NO_SETTINGS = {
@@ -150,7 +150,7 @@ def evaluate_many(
         seed: of permutations, resamples, and the samples of latency and sizes.
         samples: how many permutations and resamples.
         answer: searches instead of `Plan.run`, to show progress.
-        on_run: told of each collection's name, system's name and run, to write it to a file.
+        on_run: told of each collection's name, system's name and run as it is scored, to write it to a file.
 
     Raises:
         EvalError: no collection, no system, two of one name, a measure or baseline that is not known, or an option that
@@ -164,13 +164,14 @@ def evaluate_many(
         if dataset.name in moved:
             raise EvalError(f"two collections are called {dataset.name!r}; rename a folder, or measure them apart")
         _check(collection, baseline, sizes)
+        own = _own(collection)
         systems = [
-            *_searched(collection, wanted, latency, costs, seed, answer or _plain, on_run),
-            *_finished(collection, wanted),
+            *_searched(collection, wanted, own, latency, costs, seed, answer or _plain, on_run),
+            *_finished(collection, wanted, own),
         ]
         if not systems:
             raise EvalError("there is no system to measure: name plans with an index, or runs")
-        report = _report(collection, wanted, systems)
+        report = _report(collection, wanted, systems, own)
         reports.append(report)
         moved[dataset.name] = shifts(
             report, dataset.qrels, baseline=check_baseline([report], baseline), measure=wanted[0],
@@ -219,6 +220,7 @@ def _plans(collection: Collection) -> Sequence[Plan]:
 def _searched(
     collection: Collection,
     measures: Sequence[str],
+    own: frozenset[str],
     latency: int,
     costs: bool,
     seed: int,
@@ -238,12 +240,13 @@ def _searched(
     def known(alone: bool) -> Mapping[str, Cost]:
         return strand_costs(retriever, texts, seed=seed, alone=alone) if costs else {}
 
-    k = max(DEEP, deepest(m for m in measures if "@" in m) or 0) + 1  # one more: the query itself is dropped
+    k = asked_for(measures)
     systems = []
     for plan in chosen:
         began = time.perf_counter()
-        run = answer(retriever, plan, dataset.queries, k)
+        run = answer(retriever, plan, dataset.queries, k + bool(own))  # one more, which may be dropped
         seconds = time.perf_counter() - began
+        run = without_own(run, own, k)
         if on_run is not None:
             on_run(dataset.name, plan.name, run)
         timed = _timed(retriever, plan, texts, latency, seed) if latency else None
@@ -253,17 +256,27 @@ def _searched(
     return systems
 
 
-def _finished(collection: Collection, measures: Sequence[str]) -> list[System]:
+def _finished(collection: Collection, measures: Sequence[str], own: frozenset[str]) -> list[System]:
     qrels, runs = collection.dataset.qrels, collection.runs.items()
-    return [scored(name, run, qrels, measures, file=collection.files.get(name)) for name, run in runs]
+    return [scored(name, without_own(run, own), qrels, measures, file=collection.files.get(name)) for name, run in runs]
 
 
-def _report(collection: Collection, measures: tuple[str, ...], systems: Sequence[System]) -> Report:
+def _own(collection: Collection) -> frozenset[str]:
+    """Returns the queries that are documents themselves, of the index where there is one."""
+    dataset, retriever = collection.dataset, collection.retriever
+    if retriever is None:
+        return own_in_runs(collection.runs.values(), dataset)
+    return own_in_index(retriever, dataset.queries, dataset.qrels)
+
+
+def _report(
+    collection: Collection, measures: tuple[str, ...], systems: Sequence[System], own: frozenset[str]
+) -> Report:
     retriever = collection.retriever
     facts = {} if retriever is None else retriever.info()
     settings = {name: value for name, value in facts.items() if name not in _NO_SETTINGS}
     return Report(
-        about(collection.dataset),
+        about(collection.dataset, own),
         measures,
         tuple(systems),
         encoders=facts.get("encoders", {}),

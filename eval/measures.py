@@ -59,8 +59,8 @@ def parse_measures(names: Iterable[str] | str = DEFAULT_MEASURES) -> tuple[str, 
 def score_run(run: Run, qrels: Qrels, measures: Iterable[str] | str = DEFAULT_MEASURES) -> Scores:
     """Returns the measures of a run, over every query that has judgements and no other.
 
-    A query without hits counts as 0; a document without a judgement, or with one of 0 or less, is not relevant. A
-    document whose id is the query's own is dropped before ranking, as BEIR does.
+    A query without hits counts as 0; a document without a judgement, or with one of 0 or less, is not relevant. The
+    run is scored as it is: see `without_own` for queries that are documents themselves.
 
     Raises:
         EvalError: no judged query, a measure that is not known, a score that is NaN, or a relevance beyond a million.
@@ -74,11 +74,6 @@ def score_run(run: Run, qrels: Qrels, measures: Iterable[str] | str = DEFAULT_ME
     return Scores({name: _mean(wanted[name], values.values()) for name, values in per_query.items()}, per_query)
 
 
-def without_self(query: str, hits: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Returns the hits of a query without the document that is the query itself."""
-    return [(document, score) for document, score in hits if document != query]
-
-
 def _ranks(run: Run, qrels: Qrels) -> dict[str, dict[str, float]]:
     """Returns the judged queries' hits, scored n, n - 1, ..., 1 in our order.
 
@@ -86,7 +81,7 @@ def _ranks(run: Run, qrels: Qrels) -> dict[str, dict[str, float]]:
     """
     ranks: dict[str, dict[str, float]] = {}
     for query in qrels:
-        hits = without_self(query, ranked(run.get(query, {})))
+        hits = ranked(run.get(query, {}))
         if bad := [document for document, score in hits if score != score]:  # only NaN is not itself
             raise EvalError(f"document {bad[0]!r} has no number for a score in query {query!r}; expected one")
         if hits:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..index.ranking import ranked
 from .contract import Qrels, Run
-from .measures import without_self
 
 if TYPE_CHECKING:
     from .evaluate import Report
@@ -68,10 +67,9 @@ def places_of(run: Run, qrels: Qrels, top: int = TOP) -> dict[str, dict[str, int
     """Returns the ranks of the first documents of each judged query, and of all relevant ones that were found."""
     places = {}
     for query, judged in qrels.items():
-        hits = without_self(query, ranked(run.get(query, {})))
         places[query] = {
             document: rank
-            for rank, (document, _score) in enumerate(hits, 1)
+            for rank, (document, _score) in enumerate(ranked(run.get(query, {})), 1)
             if rank <= top or judged.get(document, 0) > 0
         }
     return places

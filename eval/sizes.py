@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -23,11 +23,13 @@ from ..index.ranking import ranked
 from ..retriever import Retriever
 from .contract import EvalError, Qrels, Run
 from .dataset import Dataset
-from .measures import DEFAULT_MEASURES, parse_measures, score_run, without_self
+from .measures import DEFAULT_MEASURES, parse_measures, score_run
+from .own import own_in_index, without_own
 
 MARGIN = 1.5  # a first search is so much deeper than the smallest subset needs on average
 DEEPER = 4  # and the next one so many times deeper, for queries that it left short
 HELD = 1 << 22  # hits held at a time
+DEEP = 1000  # hits that are asked for where no measure looks further down
 
 Ask = Callable[[Mapping[str, str], int, str], Run]  # (queries, k, strand) -> run
 
@@ -81,10 +83,11 @@ def size_curve(
     place, judged = _places(retriever, dataset, seed)
     sizes = _checked(sizes, judged, len(place))
     names = retriever.strands if strands is None else tuple(strands)
-    cutoff = min(len(place), (deepest(wanted) or len(place)) + 1)  # one more: the query itself is dropped
+    cutoff = min(len(place), deepest(wanted) or asked_for(wanted))
+    own = own_in_index(retriever, dataset.queries, dataset.qrels)
     means = {}
     for strand in names:
-        runs = _restricted(ask or _asks(retriever), dataset.queries, strand, place, sizes, cutoff)
+        runs = _restricted(ask or _asks(retriever), dataset.queries, strand, place, sizes, cutoff, own)
         scores = [score_run(run, dataset.qrels, wanted).means for run in runs]
         means[strand] = {measure: tuple(each[measure] for each in scores) for measure in wanted}
     return SizeCurve(sizes, judged, means, seed)
@@ -106,6 +109,11 @@ def check_sizes(sizes: Iterable[int], ids: Iterable[str], qrels: Qrels) -> tuple
         count += 1
         inside += id in judged
     return _checked(sizes, inside, count)
+
+
+def asked_for(measures: Iterable[str]) -> int:
+    """Returns how many hits measures are given: down to the largest cutoff, and no fewer than `DEEP`."""
+    return max(DEEP, deepest(name for name in measures if "@" in name) or 0)
 
 
 def deepest(measures: Iterable[str]) -> int | None:
@@ -147,7 +155,13 @@ def _asks(retriever: Retriever) -> Ask:
 
 
 def _restricted(
-    ask: Ask, queries: Mapping[str, str], strand: str, place: Mapping[str, int], sizes: Sequence[int], cutoff: int
+    ask: Ask,
+    queries: Mapping[str, str],
+    strand: str,
+    place: Mapping[str, int],
+    sizes: Sequence[int],
+    cutoff: int,
+    own: Collection[str],
 ) -> list[dict[str, dict[str, float]]]:
     """Returns a run for each size: the strand's ranking of everything, with what is not in the subset left out.
 
@@ -155,13 +169,14 @@ def _restricted(
     subsets hold that one.
     """
     runs: list[dict[str, dict[str, float]]] = [{} for _ in sizes]
-    pending, k = dict(queries), min(len(place), math.ceil(MARGIN * cutoff * len(place) / sizes[0]))
+    pending, k = dict(queries), min(len(place), math.ceil(MARGIN * cutoff * len(place) / sizes[0]) + bool(own))
     while pending:
         short: dict[str, str] = {}
         for batch in _batches(pending, max(1, HELD // k)):
             answers = ask(batch, k, strand)
+            others = without_own(answers, own)
             for query, text in batch.items():
-                hits = without_self(query, ranked(answers.get(query, {})))
+                hits = ranked(others.get(query, {}))
                 inside = [_first(hits, place, size, cutoff) for size in sizes]
                 if len(inside[0]) < cutoff and len(answers.get(query, {})) == k < len(place):
                     short[query] = text

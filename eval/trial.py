@@ -17,6 +17,7 @@ from ..retriever.pipeline import pipeline
 from .gains import EVERY, measure_named
 from .judged import Judged
 from .measures import score_run
+from .own import own_in_index, without_own
 from .statistics import bootstrap_means, check_folds, percentile_interval
 from .tuning import FOLDS, Tuned, choosing, folded
 
@@ -82,7 +83,8 @@ def try_out(
     check_folds(folds)
     measure = measure_named(found.measure)
     qrels = {query.query: query.judged for query in judged.queries}
-    k = DEEPEST if measure.k == EVERY else measure.k + 1  # one more: the query itself may be a hit, and is dropped
+    own = own_in_index(retriever, {query.query: query.text for query in judged.queries}, qrels)
+    k = (DEEPEST if measure.k == EVERY else measure.k) + bool(own)  # one more, which may be dropped
     options: dict[str, Any] = {"fusion": found.fusion, "depth": judged.depth}
     asked = choosing(judged, measure, prior=prior)
     after: dict[str, Mapping[str, float]] = {}
@@ -91,7 +93,8 @@ def try_out(
         texts = {judged.queries[row].query: judged.queries[row].text for row in left_out.tolist()}
         after.update(retriever.run(texts, k, weights=found.weights if found.strand else weights, **options))
     before = retriever.run({query.query: query.text for query in judged.queries}, k, depth=judged.depth)
-    scores = [score_run(run, qrels, [measure.name]).per_query[measure.name] for run in (after, before)]
+    runs = [without_own(run, own, k - bool(own)) for run in (after, before)]
+    scores = [score_run(run, qrels, [measure.name]).per_query[measure.name] for run in runs]
     values = np.array([[each[query] for each in scores] for query in qrels], np.float64)
     means = bootstrap_means(np.stack([values[:, 0], values[:, 0] - values[:, 1]], axis=1), seed=seed)
     low, high = percentile_interval(means).tolist()

