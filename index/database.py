@@ -244,6 +244,12 @@ def totals(connection: sqlite3.Connection) -> Totals:
     return Totals(*(_counter(connection, name) for name in Totals._fields))
 
 
+def size(connection: sqlite3.Connection) -> int:
+    """Returns the bytes of the database, also of pages that are in SQLite's log and not in its file yet."""
+    pages, each = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    return pages * each
+
+
 def begin(connection: sqlite3.Connection) -> None:
     """Begins a writer's transaction."""
     connection.execute("BEGIN IMMEDIATE")

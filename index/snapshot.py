@@ -527,12 +527,14 @@ class Snapshot:
 
     def facts(self) -> dict[str, Any]:
         """Returns what `plait info` tells of the index."""
+        with self._lock, database.explained(self.folder):
+            size = database.size(self._connection)
         return {
             "documents": self.documents,
             "deleted": int(sum(deleted.rows.size for deleted in self._deleted)),
             "average_length": self.tokens / self.documents if self.documents else 0.0,
             "postings": self._postings,
-            "bytes": sum(s.bytes for s in self.segments) + (self.folder / database.NAME).stat().st_size,
+            "bytes": sum(s.bytes for s in self.segments) + size,
             "segments": [s.facts() for s in self.segments],
         }
 

@@ -88,6 +88,19 @@ def test_documents_come_back_as_they_were(folder):
     snapshot.close()
 
 
+def test_an_index_is_as_large_while_its_log_is_open_as_it_is_afterwards(folder):
+    create(folder, Layout(dim=DIM), {})
+    with closing(Writer(folder)) as writer:
+        add(writer, [f"d{i}" for i in range(300)])
+        writer.commit()
+        assert (folder / "plait.db-wal").stat().st_size > 0
+        with closing(Snapshot(folder)) as snapshot:
+            before = snapshot.facts()["bytes"]
+            files = sum(segment.bytes for segment in snapshot.segments)
+    with closing(Snapshot(folder)) as snapshot:
+        assert snapshot.facts()["bytes"] == before == files + (folder / "plait.db").stat().st_size
+
+
 def test_nothing_is_seen_before_the_commit_nor_after_a_rollback(folder):
     made(folder, ["a"])
     writer = Writer(folder, segment_documents=2)
