@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..retriever.documents import IngestError
-from ..retriever.queries import read_queries
+from ..retriever.queries import RepeatedQueryError, read_queries
 from ..retriever.streams import OPENERS
 from .contract import EvalError, Qrels
 from .dataset import Dataset
@@ -61,10 +61,10 @@ def judged_texts(
         judgements: the file of the judgements, for the message.
         qrels: what it holds.
         read: reads the file, as `read_queries` does.
-        skip_bad: judged queries without a text are left out.
+        skip_bad: judged queries without a text are left out; of two texts the first is taken.
 
     Raises:
-        EvalError: a file without queries, or a judged query without a text.
+        EvalError: a file without queries, or a judged query without a text, or with two.
     """
     broken: list[IngestError] = []
     try:
@@ -74,6 +74,9 @@ def judged_texts(
     missing = [query for query in qrels if query not in texts]
     if missing and not skip_bad:
         raise EvalError(_missing(path, judgements, missing, broken))
+    twice = [error for error in broken if isinstance(error, RepeatedQueryError) and error.query in qrels]
+    if twice and not skip_bad:
+        raise EvalError(f"{twice[0]}, and it is judged; keep one, or skip bad input to take the first")
     return {query: texts[query] for query in qrels if query in texts}
 
 

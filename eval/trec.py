@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..retriever.documents import Document, IngestError, check_document
-from ..retriever.queries import check_query, read_queries
+from ..retriever.queries import check_query, read_queries, repeated
 from ..retriever.readers import ID_KEYS, from_record, parse_object
 from ..retriever.streams import Reject, Stream, kind_of, open_stream, rejecter
 from .beir import judged_texts
@@ -80,7 +80,7 @@ def read_topics(
     """Returns (query id, text) pairs: titles of SGML topics, or whatever `read_queries` reads.
 
     Raises:
-        IngestError: a missing file, a topic without a number or a title, or no topic at all.
+        IngestError: a missing file, a topic without a number or a title, a number used twice, or no topic at all.
     """
     reject = rejecter(skip_bad=skip_bad, on_bad=on_bad)
     with open_stream(path, str(path)) as stream:
@@ -89,19 +89,22 @@ def read_topics(
         return read_queries(path, skip_bad=skip_bad, on_bad=on_bad)
     with open_stream(path, str(path)) as stream:
         text = stream.text()
-    found = []
+    found: dict[str, tuple[str, int]] = {}
     for match in _TOPIC.finditer(text):
         line = text.count("\n", 0, match.start()) + 1
         number, title = _NUMBER.search(match[1]), _TITLE.search(match[1])
         try:
             if number is None or title is None:
                 raise IngestError("a topic needs <num> and <title>")
-            found.append(check_query(number[1], " ".join(html.unescape(title[1]).split())))
+            query, words = check_query(number[1], " ".join(html.unescape(title[1]).split()))
+            if query in found:
+                raise repeated(query, words, *found[query])
+            found[query] = words, line
         except IngestError as error:
             reject(error.at(str(path), line))
     if not found:
         raise IngestError("holds no topic; expected <top> <num> ... <title> ... </top>", path=str(path))
-    return found
+    return [(query, words) for query, (words, _line) in found.items()]
 
 
 class TrecReader:

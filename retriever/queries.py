@@ -15,6 +15,22 @@ Query = tuple[str, str]
 Form = Callable[[int, str], "Query | None"]  # (line number, line) -> query, or None for a line without one
 
 
+class RepeatedQueryError(IngestError):
+    """A query whose id another text has already.
+
+    Attributes:
+        query: the id.
+    """
+
+    def __init__(self, query: str, problem: str, *, path: str | None = None, line: int | None = None) -> None:
+        self.query = query
+        super().__init__(problem, path=path, line=line)
+
+    def at(self, path: str, line: int | None = None) -> RepeatedQueryError:
+        """Returns the same problem with its place."""
+        return RepeatedQueryError(self.query, self.problem, path=path, line=line)
+
+
 def read_queries(
     path: str | Path,
     *,
@@ -46,7 +62,7 @@ def read_queries(
                     continue
                 query, text = parsed
                 if query in queries:
-                    raise IngestError(f"duplicate query id {query!r}, first seen on line {queries[query][1]}")
+                    raise repeated(query, text, *queries[query])
             except IngestError as error:
                 reject(error.at(name, number))
             else:
@@ -92,13 +108,30 @@ def _line(number: int, line: str) -> Query | None:
     return check_query(str(number), line)
 
 
+def repeated(query: str, text: str, first: str, line: int) -> IngestError:
+    """Returns the error of a query id that was seen before: a `RepeatedQueryError` where it had another text there."""
+    problem = f"duplicate query id {query!r}, first seen on line {line}"
+    return IngestError(problem) if text == first else RepeatedQueryError(query, f"{problem} with another text")
+
+
 def check_query(query: object, text: object) -> Query:
-    """Returns (id, text without outer white space), or raises `IngestError` for a bad id or an empty text."""
+    """Returns (id, text without outer white space).
+
+    Raises:
+        IngestError: a bad id, an empty text, or one that UTF-8 cannot hold.
+    """
     name = check_id(query, "query id")
     if not isinstance(text, str):
         raise IngestError(f"the text of query {name!r} is {kind_of_value(text)}; expected a string")
     if not text.strip():
         raise IngestError(f"query {name!r} is empty; give it a text, or remove the line")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise IngestError(
+            f"the text of query {name!r} holds half a surrogate pair at character {error.start + 1}, which UTF-8 "
+            "cannot hold; repair or remove it"
+        ) from None
     return name, text.strip()
 
 

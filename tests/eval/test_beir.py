@@ -81,6 +81,23 @@ def test_a_judged_query_without_a_text_is_an_error_unless_skipped(folder):
     assert list(dataset.qrels) == ["q3", "q1", "q2", "q9"]
 
 
+def test_a_judged_query_with_two_texts_is_an_error_unless_skipped(folder):
+    queries = folder / "queries.jsonl"
+    lines = queries.read_text()
+    queries.write_text(
+        lines + '{"_id": "q9", "text": "a"}\n{"_id": "q9", "text": "b"}\n{"_id": "q1", "text": "first"}\n'
+    )
+    assert load_beir(folder).queries["q1"] == "first", "nobody judged q9, and q1 has one text"
+    queries.write_text(lines + '{"_id": "q1", "text": "other"}\n')
+    with pytest.raises(EvalError) as caught:
+        load_beir(folder)
+    assert str(caught.value) == (
+        f"{queries}, line 4: duplicate query id 'q1', first seen on line 1 with another text, and it is judged; "
+        "keep one, or skip bad input to take the first"
+    )
+    assert load_beir(folder, skip_bad=True).queries["q1"] == "first"
+
+
 def test_broken_queries_and_judgements_are_named(folder):
     (folder / "qrels/test.tsv").write_text("q1\td1\n")
     with pytest.raises(EvalError, match=r"test\.tsv, line 1: 'q1\\td1' is no judgement"):

@@ -125,6 +125,16 @@ def test_bad_documents_are_named_or_skipped(tmp_path):
     assert told[2].startswith(f"{folder}/b.jsonl, line 1: ")
 
 
+def test_a_judged_topic_with_two_titles(tmp_path):
+    topics = TOPICS + "<top><num>301</num><title>Other</title></top>\n"
+    folder = write(tmp_path / "twice", {"topics": topics, "qrels": "301 0 FT-1 1\n", "d.trec": DOCUMENTS})
+    with pytest.raises(
+        EvalError, match=r"topics, line 13: duplicate query id '301', first seen on line 1 with another"
+    ):
+        load_dataset(folder)
+    assert load_dataset(folder, skip_bad=True).queries == {"301": "International & Organized Crime"}
+
+
 def test_topics_that_cannot_be_read(tmp_path):
     folder = write(tmp_path, {"a": "<top>\n<num> 1\n</top>\n" + TOPICS, "b": "<topic>1</topic>", "c.tsv": "1\tone\n"})
     with pytest.raises(IngestError, match=r"a, line 1: a topic needs <num> and <title>"):

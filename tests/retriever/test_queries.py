@@ -43,11 +43,17 @@ def test_plain_lines_are_numbered(tmp_path):
         ("q.tsv", "a\tone\nb\t \nc\tx\n", ["a", "c"], "line 2: query 'b' is empty"),
         ("q.tsv", "a\tone\nb\nc\tx\n", ["a", "c"], "line 2: no tab in the line; expected a query id, a tab and a text"),
         ("q.tsv", "a\tone\n\nc\tx\n", ["a", "c"], "line 2: query '2' is empty"),
-        ("q.tsv", "a\tone\na\ttwo\nc\tx\n", ["a", "c"], "line 2: duplicate query id 'a', first seen on line 1"),
+        ("q.tsv", "a\tone\na\ttwo\nc\tx\n", ["a", "c"], "line 2: duplicate query id 'a', first seen on line 1 with"),
         ("q.tsv", "a\tone\na b\ttwo\n", ["a"], "line 2: the query id 'a b' holds ' ' at character 2"),
         ("q.jsonl", '{"id": "a", "text": "x"}\n{"id": "b"}\n', ["a"], "line 2: a query needs '_id' or 'id', and"),
         ("q.jsonl", '{"id": "a", "text": "x"}\n{"id": "b", "text": ""}\n', ["a"], "line 2: query 'b' is empty"),
         ("q.jsonl", '{"id": "a", "text": "x"}\n{"id": "b", "text": 1}\n', ["a"], "line 2: the text of query 'b' is a"),
+        (
+            "q.jsonl",
+            '{"id": "a", "text": "x"}\n{"id": "b", "text": "\\ud800 x"}\n',
+            ["a"],
+            "line 2: the text of query 'b' holds half a surrogate pair at character 1, which UTF-8 cannot hold; repair",
+        ),
         ("q.jsonl", '{"id": "a", "text": "x"}\n{"id"\n', ["a"], "line 2: broken JSON at column 6"),
     ],
 )  # fmt: skip
