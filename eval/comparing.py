@@ -88,12 +88,11 @@ def compare(
         samples: how many of each.
 
     Raises:
-        EvalError: no report, no such system, or fewer than one sample.
+        EvalError: no report, no such system, fewer than one sample, or a seed below 0.
     """
     if not reports:
         raise EvalError("there is no collection to compare systems on")
-    if samples < 1:
-        raise EvalError(f"samples is how many are drawn: a whole number of at least 1, not {samples}")
+    check_sampling(seed, samples)
     baseline = check_baseline(reports, baseline)
     measures = reports[0].measures
     intervals, found = {}, []
@@ -113,6 +112,20 @@ def compare(
     found = _adjusted(found, measures)
     over = _over_collections(reports, baseline, measures, seed, samples) if len(reports) > 1 else []
     return Compared(baseline, (*found, *over), intervals, seed, samples)
+
+
+def check_sampling(seed: int, samples: int) -> None:
+    """Raises an error for a seed or a number of samples that cannot be.
+
+    Raises:
+        EvalError: fewer than one sample, or a seed below 0.
+    """
+    for name, what, value, least in (
+        ("samples", "how many are drawn", samples, 1),
+        ("seed", "of random numbers", seed, 0),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise EvalError(f"{name} is {what}: a whole number of at least {least}, not {value!r}")
 
 
 def check_baseline(reports: Sequence[Report], baseline: str | None) -> str:

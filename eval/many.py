@@ -12,7 +12,7 @@ from typing import Any
 from ..index import Snapshot
 from ..retriever import Retriever
 from ..retriever.strands import ALL_STRANDS, parse_strands
-from .comparing import SEED, Compared, baseline_among, check_baseline, compare
+from .comparing import SEED, Compared, baseline_among, check_baseline, check_sampling, compare
 from .contract import EvalError, Run
 from .costs import TIMED_K, Cost, Latency, measure_latency, strand_costs
 from .dataset import Dataset
@@ -153,10 +153,11 @@ def evaluate_many(
         on_run: told of each collection's name, system's name and run as it is scored, to write it to a file.
 
     Raises:
-        EvalError: no collection, no system, two of one name, a measure or baseline that is not known, or an option that
-            the retriever refuses.
+        EvalError: no collection, no system, two of one name, a measure or baseline that is not known, a seed or number
+            of samples that cannot be, or an option that the retriever refuses.
     """
     wanted, sizes = parse_measures(measures), tuple(sizes)
+    check_sampling(seed, samples)
     reports: list[Report] = []
     moved, curves = {}, {}
     for collection in collections:

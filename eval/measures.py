@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from ..index.ranking import ranked
@@ -63,7 +64,8 @@ def score_run(run: Run, qrels: Qrels, measures: Iterable[str] | str = DEFAULT_ME
     run is scored as it is: see `without_own` for queries that are documents themselves.
 
     Raises:
-        EvalError: no judged query, a measure that is not known, a score that is NaN, or a relevance beyond a million.
+        EvalError: no judged query, a measure that is not known, a score that is no number, or a relevance that is
+            no whole number or beyond a million.
     """
     wanted = {name: _parse(name) for name in parse_measures(measures)}
     if not qrels:
@@ -74,6 +76,15 @@ def score_run(run: Run, qrels: Qrels, measures: Iterable[str] | str = DEFAULT_ME
     return Scores({name: _mean(wanted[name], values.values()) for name, values in per_query.items()}, per_query)
 
 
+def mean_of(measure: str, values: Iterable[float]) -> float:
+    """Returns what a measure of many queries is: the mean of their values, or the sum of a measure that counts.
+
+    Raises:
+        EvalError: a measure that is not known.
+    """
+    return _mean(_parse(measure), values)
+
+
 def _ranks(run: Run, qrels: Qrels) -> dict[str, dict[str, float]]:
     """Returns the judged queries' hits, scored n, n - 1, ..., 1 in our order.
 
@@ -81,9 +92,10 @@ def _ranks(run: Run, qrels: Qrels) -> dict[str, dict[str, float]]:
     """
     ranks: dict[str, dict[str, float]] = {}
     for query in qrels:
-        hits = ranked(run.get(query, {}))
-        if bad := [document for document, score in hits if score != score]:  # only NaN is not itself
+        found = run.get(query, {})
+        if bad := [document for document, score in found.items() if not _is_number(score)]:
             raise EvalError(f"document {bad[0]!r} has no number for a score in query {query!r}; expected one")
+        hits = ranked(found)
         if hits:
             ranks[query] = {document: float(len(hits) - place) for place, (document, _score) in enumerate(hits)}
     return ranks
@@ -112,12 +124,20 @@ def _safe(query: str, judgements: Mapping[str, int]) -> dict[str, int]:
     Nothing is relevant there either way, so zeros in their place give the same values.
     """
     for document, relevance in judgements.items():
+        if not isinstance(relevance, Integral):
+            raise EvalError(
+                f"document {document!r} has the relevance {relevance!r} in query {query!r}; expected a whole number"
+            )
         if abs(relevance) > MOST:
             raise EvalError(
                 f"document {document!r} has the relevance {relevance} in query {query!r}; expected {MOST:,} at most"
             )
     crashes = bool(judgements) and max(judgements.values()) < 0
-    return dict.fromkeys(judgements, 0) if crashes else dict(judgements)
+    return {document: 0 if crashes else int(relevance) for document, relevance in judgements.items()}
+
+
+def _is_number(score: object) -> bool:
+    return isinstance(score, (float, Real)) and score == score  # NaN alone is not itself
 
 
 def _mean(measure: Measure, values: Iterable[float]) -> float:

@@ -82,6 +82,8 @@ def test_nothing_to_compare():
         compare([])
     with pytest.raises(EvalError, match="samples is how many are drawn: a whole number of at least 1, not 0"):
         compare([report("x", {"a": [0]})], samples=0)
+    with pytest.raises(EvalError, match="seed is of random numbers: a whole number of at least 0, not -1"):
+        compare([report("x", {"a": [0]})], seed=-1)
     alone = compare([report("x", {"a": [0.5]})])
     assert alone.comparisons == ()
     assert alone.intervals["x"]["a"][M] == pytest.approx((0.5, 0.5))

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import pytrec_eval
 from hypothesis import given
@@ -199,6 +200,20 @@ def test_a_relevance_that_trec_eval_cannot_count(relevance):
     with pytest.raises(EvalError, match=f"document 'b' has the relevance {relevance} in query 'q'; expected 1,000,000"):
         score_run({"q": {"a": 1.0}}, {"q": {"a": 1, "b": relevance}}, "nDCG@10")
     assert score_run({"q": {"a": 1.0}}, {"q": {"a": 1_000_000, "b": -1_000_000}}, "nDCG@10").means == {"nDCG@10": 1.0}
+
+
+@pytest.mark.parametrize("relevance", [1.5, "1", None])
+def test_a_relevance_is_a_whole_number(relevance):
+    with pytest.raises(EvalError, match=f"'b' has the relevance {relevance!r} in query 'q'; expected a whole number"):
+        score_run({"q": {"a": 1.0}}, {"q": {"a": 1, "b": relevance}}, "RR")
+    assert score_run({"q": {"a": 1.0}}, {"q": {"a": np.int64(1)}}, "RR").means == {"RR": 1.0}
+
+
+@pytest.mark.parametrize("score", [None, "x", float("nan")])
+def test_a_score_is_a_number_also_where_it_is_alone(score):
+    with pytest.raises(EvalError, match="document 'a' has no number for a score in query 'q'; expected one"):
+        score_run({"q": {"a": score}}, {"q": {"a": 1}}, "RR")
+    assert score_run({"q": {"a": np.float32(1), "b": 2}}, {"q": {"a": 1}}, "RR").means == {"RR": 0.5}
 
 
 @pytest.mark.skipif(shutil.which("perl") is None, reason="gdeval is a Perl script")
