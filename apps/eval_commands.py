@@ -126,7 +126,8 @@ def reproduce_command(
         Path | None, typer.Option("--index", help="As of plait eval: an index of the corpus, or a folder of indexes.")
     ] = None,
     run: Annotated[
-        list[Path] | None, typer.Option("--run", help="A finished run that the card names; once for each.")
+        list[Path] | None,
+        typer.Option("--run", help="A finished run of the card, once for each; {collection} stands for its name."),
     ] = None,
     distractors: Annotated[
         Path | None, typer.Option("--distractors", help="The file of distractors that the card names.")

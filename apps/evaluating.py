@@ -225,6 +225,20 @@ def _made_with(request: Request, dataset: measuring.Dataset, *, several: bool) -
     return made
 
 
+def run_file(path: Path, collection: str) -> Path:
+    """Returns a run file of a collection, {collection} in its path replaced.
+
+    Raises:
+        QueryError: it is not there, or no file.
+    """
+    found = Path(str(path).replace(COLLECTION, corpora.folder_name(collection)))
+    if found.is_dir():
+        raise QueryError(f"{found} is a folder; --run takes the file of a run, once for each")
+    if not found.is_file():
+        raise QueryError(f"{found}: there is no such file; check the path")
+    return found
+
+
 def _run_names(runs: tuple[Path, ...]) -> list[str]:
     """Returns what to call run files: by their names, or by their paths where two have one name."""
     names = [path.name for path in runs]
@@ -239,9 +253,7 @@ def _run_files(
     for name, path in zip(names, runs, strict=True):
         if several and COLLECTION not in str(path):
             raise QueryError(f"with several collections a run has a file for each: --run 'runs/{COLLECTION}/bm25.run'")
-        found[name] = Path(str(path).replace(COLLECTION, corpora.folder_name(dataset.name)))
-        if not found[name].is_file():
-            raise QueryError(f"{found[name]}: there is no such file; check the path")
+        found[name] = run_file(path, dataset.name)
     return found
 
 

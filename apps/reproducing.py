@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..eval.loading import IR_DATASETS, load_dataset
 from ..retriever import Retriever
 from ..retriever.strands import NEIGHBOURS
 from . import console, corpora
-from .evaluating import answered
+from .evaluating import answered, run_file
 from .render import scores_table
 
 FACTS = 20  # differing facts that are shown
@@ -40,16 +40,19 @@ class Request:
 
 def reproduce(request: Request) -> bool:
     """Measures, prints, and returns whether every value is within the tolerance."""
-    before = measuring.read_card(request.card)
-    measuring.compare_cards(before, before, tolerance=request.tolerance)  # a bad tolerance is told now
-    datasets = [_dataset(request, part, several=len(before["collections"]) > 1) for part in before["collections"]]
-    parts = [_without_runs(part, request) for part in before["collections"]]
-    before = {**before, "collections": parts}
-    with closing(_collections(request, parts, datasets)) as collections:
+    card = measuring.read_card(request.card)
+    measuring.compare_cards(card, card, tolerance=request.tolerance)  # a bad tolerance is told now
+    datasets = [_dataset(request, part, several=len(card["collections"]) > 1) for part in card["collections"]]
+    files = _run_files(request, card["collections"])
+    contradictions = measuring.contradictions(card, tolerance=request.tolerance)
+    parts = [_without_runs(part, paths) for part, paths in zip(card["collections"], files, strict=True)]
+    before = {**card, "collections": parts}
+    with closing(_collections(request, parts, datasets, files)) as collections:
         evaluation = measuring.evaluate_many(
             collections, measures=before["measures"], costs=False, samples=SAMPLES, answer=answered
         )
     found = measuring.compare_cards(before, evaluation.to_json(), tolerance=request.tolerance)
+    found = replace(found, contradictions=contradictions)
     if request.as_json:
         console.print_json(found.to_json())
     else:
@@ -74,7 +77,7 @@ def _dataset(request: Request, part: Mapping[str, Any], *, several: bool) -> mea
             f"{about['name']}: not the data that the card is of: another checksum of {files}; give the same files, or "
             "--other-data to compare all the same"
         )
-    return dataset
+    return replace(dataset, name=about["name"])  # its folder may be called otherwise here
 
 
 def _place(request: Request, name: str, *, several: bool) -> str:
@@ -89,12 +92,33 @@ def _place(request: Request, name: str, *, several: bool) -> str:
     )
 
 
-def _without_runs(part: Mapping[str, Any], request: Request) -> dict[str, Any]:
+def _run_files(request: Request, parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Path]]:
+    """Returns the files that were given of each collection's finished runs, by the systems' names.
+
+    A file is the one whose SHA-256 the card has; else one that is called so, and is no other's.
+    """
+    given = [[run_file(path, part["dataset"]["name"]) for path in request.runs] for part in parts]
+    digests = {path: sha256(path) for paths in given for path in paths}
+    wanted = [{s["name"]: s["file"] for s in part["systems"] if "file" in s} for part in parts]
+    found: list[dict[str, Path]] = [{} for _ in parts]
+    for key, of in (("sha256", digests.__getitem__), ("name", lambda path: path.name)):
+        used = {path for paths in found for path in paths.values()} if key == "name" else set()
+        for here, files, paths in zip(found, wanted, given, strict=True):
+            for name, file in files.items():
+                matching = [path for path in paths if of(path) == file[key] and path not in used]
+                here.update({name: matching[0]} if matching and name not in here else {})
+    used = {path for paths in found for path in paths.values()}
+    for path in digests:
+        if path not in used:
+            console.note(f"{path} is none of the card's finished runs, by its SHA-256 or name; it is not measured")
+    return found
+
+
+def _without_runs(part: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
     """Returns a part of the card without finished runs that were not given: there is nothing to measure them from."""
-    given = {path.name for path in request.runs}
     kept = []
     for system in part["systems"]:
-        if system.get("file") and system["file"].get("name") not in given:
+        if "file" in system and system["name"] not in files:
             console.note(f"{system['name']} is a finished run; give its file with --run to measure it, too")
         else:
             kept.append(system)
@@ -102,13 +126,17 @@ def _without_runs(part: Mapping[str, Any], request: Request) -> dict[str, Any]:
 
 
 def _collections(
-    request: Request, parts: list[dict[str, Any]], datasets: list[measuring.Dataset]
+    request: Request,
+    parts: Sequence[Mapping[str, Any]],
+    datasets: Sequence[measuring.Dataset],
+    files: Sequence[Mapping[str, Path]],
 ) -> Generator[measuring.Collection, None, None]:
-    for part, dataset in zip(parts, datasets, strict=True):
+    for part, dataset, paths in zip(parts, datasets, files, strict=True):
         plans = plans_of(part)
-        runs, files = _runs(request, part)
+        runs = {name: measuring.read_run(path) for name, path in paths.items()}
+        about = {name: {"name": path.name, "sha256": sha256(path)} for name, path in paths.items()}
         if not plans:
-            yield measuring.Collection(dataset, runs=runs, files=files)
+            yield measuring.Collection(dataset, runs=runs, files=about)
             continue
         distractors = _distractors(request, part)
         wanted = corpora.Wanted(
@@ -116,25 +144,18 @@ def _collections(
             skip_bad=bool(part["settings"].get("skip_bad")), distractors=distractors, plans=lambda _: (),
         )  # fmt: skip
         with corpora.opened(wanted) as (retriever, settings):
-            yield measuring.Collection(dataset, retriever, plans, runs, files, settings)
-
-
-def _runs(request: Request, part: Mapping[str, Any]) -> tuple[dict[str, measuring.Run], dict[str, dict[str, str]]]:
-    paths = {path.name: path for path in request.runs}
-    named = {s["name"]: paths[s["file"]["name"]] for s in part["systems"] if s.get("file")}
-    return {name: measuring.read_run(path) for name, path in named.items()}, {
-        name: {"name": path.name, "sha256": sha256(path)} for name, path in named.items()
-    }
+            yield measuring.Collection(dataset, retriever, plans, runs, about, settings)
 
 
 def _made_with(request: Request, part: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of `Retriever.create` that make the index that the card is of."""
     settings, known = part["settings"], inspect.signature(Retriever.create).parameters
     made = {name: value for name, value in settings.items() if name in known and value is not None}
-    sources = {name: source for name, source in settings.get("sources", {}).items() if source is not None}
-    sources = {name: source for name, source in sources.items() if name not in NEIGHBOURS}  # a card holds no paths
+    given = {**settings.get("bm25", {}), **settings.get("sources", {})}
+    others = {name: value for name, value in given.items() if name in known and value is not None}
+    others = {name: value for name, value in others.items() if name not in NEIGHBOURS}  # a card holds no paths
     models = {name: value for name, value in request.models.items() if name.replace("_", "-") in part["encoders"]}
-    return {"strands": list(part["encoders"]), **made, **settings.get("bm25", {}), **sources, **models}
+    return {"strands": list(part["encoders"]), **made, **others, **models}
 
 
 def _distractors(request: Request, part: Mapping[str, Any]) -> Path | None:
@@ -165,6 +186,11 @@ def _print(found: measuring.Reproduction) -> None:
         console.out.print(f"{fact.name}: {_told(fact.before)} then, {_told(fact.after)} now", soft_wrap=True)
     if len(found.facts) > FACTS:
         console.out.print(f"... and {len(found.facts) - FACTS} more facts")
+    for each in found.contradictions[:FACTS]:
+        told = f"{_told(each.before)} in the card, and its own values give {_told(each.after)}"
+        console.out.print(f"{each.name}: {told}", soft_wrap=True)
+    if len(found.contradictions) > FACTS:
+        console.out.print(f"... and {len(found.contradictions) - FACTS} more that its values do not give")
     if found.lacking:
         console.out.print(f"{found.lacking:,} values were measured only once")
     verdict = "reproduced" if found.succeeded else "NOT reproduced"

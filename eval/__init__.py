@@ -1,7 +1,7 @@
 """Evaluation: test collections, runs and qrels, trec_eval's measures, tests of significance, reports, run cards."""
 
 from .beir import load_beir
-from .card import Reproduction, compare_cards, read_card
+from .card import Reproduction, compare_cards, contradictions, read_card
 from .comparing import Compared, Comparison, compare
 from .contract import EvalError, Qrels, Run, Searcher
 from .costs import Cost, Latency, measure_latency, strand_costs
@@ -44,6 +44,7 @@ __all__ = [
     "Tuned",
     "compare",
     "compare_cards",
+    "contradictions",
     "default_plans",
     "evaluate",
     "evaluate_many",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .comparing import check_sampling, compare
 from .contract import EvalError
+from .evaluate import Report, System, environment
 from .many import CARD_VERSION
+from .measures import Scores, mean_of
 from .plans import Plan, checked
 
 DECIMALS = 0.5e-4  # values that agree to four decimals are equal: what tables show
@@ -17,6 +21,9 @@ DECIMALS = 0.5e-4  # values that agree to four decimals are equal: what tables s
 # Card key -> what it holds; a file without one of them is damaged.
 _PARTS: dict[str, type] = {"measures": list, "environment": dict, "collections": list}
 _COLLECTION_PARTS: dict[str, type] = {"dataset": dict, "encoders": dict, "settings": dict, "systems": list}
+# The same of what may be missing.
+_SETTINGS: dict[str, type] = {"sources": dict, "bm25": dict, "distractors": dict}
+_FILE: dict[str, type] = {"name": str, "sha256": str}
 
 
 class Value(NamedTuple):
@@ -75,6 +82,7 @@ class Reproduction:
         largest: the largest difference of each measure.
         facts: what else differs.
         tolerance: what a value may differ by.
+        contradictions: means, intervals and tests of the first card that its own values do not give.
     """
 
     values: int
@@ -84,11 +92,12 @@ class Reproduction:
     largest: tuple[Largest, ...]
     facts: tuple[Fact, ...]
     tolerance: float
+    contradictions: tuple[Fact, ...] = ()
 
     @property
     def succeeded(self) -> bool:
-        """Whether there are values, both times the same ones, and all within the tolerance."""
-        return bool(self.values) and self.within == self.values and not self.lacking
+        """Whether there are values, both times the same ones, all within the tolerance, and no contradictions."""
+        return bool(self.values) and self.within == self.values and not self.lacking and not self.contradictions
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values."""
@@ -117,16 +126,30 @@ def read_card(path: str | Path) -> dict[str, Any]:
             "again with plait eval --card, or use the plait that wrote it"
         )
     _check(path, card, _PARTS)
+    _check_known(path, card, {"baseline": str, "seed": int, "samples": int, "comparisons": list})
+    if not all(isinstance(measure, str) for measure in card["measures"]):
+        raise EvalError(f"{path}: a damaged run card: a measure is no name")
     for part in card["collections"]:
-        _check(path, part, _COLLECTION_PARTS)
-        _check(path, part["dataset"], {"name": str, "split": str, "sha256": dict})
+        _check_collection(path, part)
         for system in part["systems"]:
-            _check(path, system, {"name": str, "per_query": dict})
-            for measure in card["measures"]:
-                _check(path, system["per_query"], {measure: dict})
-                if not all(isinstance(value, (int, float)) for value in system["per_query"][measure].values()):
-                    raise EvalError(f"{path}: a damaged run card: a value of {measure!r} is no number")
+            _check_system(path, system, card["measures"])
     return card
+
+
+def contradictions(card: Mapping[str, Any], *, tolerance: float = 0.0) -> tuple[Fact, ...]:
+    """Returns the means, intervals and tests of a card that its own values do not give.
+
+    Args:
+        card: as `read_card` returns it, with all its systems.
+        tolerance: what a mean, a difference or an interval may differ by. P-values, wins and losses say how exactly
+            values agree: they are looked at with a tolerance of 0 alone.
+
+    Raises:
+        EvalError: its values cannot be compared: systems of different queries, a baseline that is none of them.
+    """
+    reports, allowed = [_report(part, card["measures"]) for part in card["collections"]], max(tolerance, DECIMALS)
+    pairs = [*_means(card, reports), *_tests(card, reports, exact=not tolerance)]
+    return tuple(Fact(*pair) for pair in pairs if not _agree(pair[1], pair[2], allowed))
 
 
 def plans_of(part: Mapping[str, Any]) -> tuple[Plan, ...]:
@@ -178,6 +201,107 @@ def _check(path: str | Path, part: Any, expected: Mapping[str, type]) -> None:
             raise EvalError(f"{path}: a damaged run card: {name!r} is missing or of another kind")
 
 
+def _check_known(path: str | Path, part: Mapping[str, Any], expected: Mapping[str, type]) -> None:
+    _check(path, part, {name: kind for name, kind in expected.items() if name in part})
+
+
+def _check_collection(path: str | Path, part: Any) -> None:
+    _check(path, part, _COLLECTION_PARTS)
+    _check(path, part["dataset"], {"name": str, "split": str, "sha256": dict})
+    _check_known(path, part, {"index": dict, "intervals": dict})
+    settings = part["settings"]
+    _check_known(path, settings, _SETTINGS)
+    _check(path, settings.get("sources", {}), {k: str for k, v in settings.get("sources", {}).items() if v is not None})
+    if "distractors" in settings:
+        _check(path, settings["distractors"], _FILE)
+
+
+def _check_system(path: str | Path, system: Any, measures: list[str]) -> None:
+    _check(path, system, {"name": str, "means": dict, "per_query": dict})
+    _check_known(path, system, {"options": dict, "file": dict})
+    if "file" in system:
+        _check(path, system["file"], _FILE)
+    for measure in measures:
+        _check(path, system["per_query"], {measure: dict})
+        if not all(map(_is_number, system["per_query"][measure].values())):
+            raise EvalError(f"{path}: a damaged run card: a value of {measure!r} is no number")
+
+
+def _is_number(value: object) -> bool:
+    """Returns whether a value is one that a 64-bit float can be: JSON's whole numbers have no end."""
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
+
+
+def _report(part: Mapping[str, Any], measures: list[str]) -> Report:
+    """Returns a collection's part as a report whose means are made of its values."""
+    queries = {tuple(values) for system in part["systems"] for values in system["per_query"].values()}
+    if len(queries) > 1:
+        raise EvalError(f"{part['dataset']['name']}: a damaged run card: its systems are of different queries")
+    systems = [
+        System(s["name"], Scores({m: mean_of(m, s["per_query"][m].values()) for m in measures}, s["per_query"]))
+        for s in part["systems"]
+    ]
+    return Report(part["dataset"], tuple(measures), tuple(systems))
+
+
+def _means(card: Mapping[str, Any], reports: list[Report]) -> Iterator[tuple[str, Any, Any]]:
+    """Yields (name, what the card says, what its values give) of each mean."""
+    for part, report in zip(card["collections"], reports, strict=True):
+        for told, system in zip(part["systems"], report.systems, strict=True):
+            for measure, mean in system.scores.means.items():
+                yield f"{report.name} {system.name} mean {measure}", told["means"].get(measure), mean
+
+
+def _tests(card: Mapping[str, Any], reports: list[Report], *, exact: bool) -> Iterator[tuple[str, Any, Any]]:
+    """Yields the same of each interval and of each number of a comparison.
+
+    Where numpy may draw other random numbers, what resampling decides is left out.
+    """
+    if not all(name in card for name in ("baseline", "seed", "samples", "comparisons")):
+        return
+    drawn = card["environment"].get("numpy") == environment().get("numpy")
+    check_sampling(card["seed"], card["samples"])
+    found = compare(reports, baseline=card["baseline"], seed=card["seed"], samples=card["samples"])
+    for part, report in zip(card["collections"], reports, strict=True):
+        for system, spans in found.intervals[report.name].items() if drawn else ():
+            told = part.get("intervals", {}).get(system)
+            for measure, span in spans.items():
+                yield f"{report.name} {system} interval {measure}", _of(told, measure), span
+    told = {_place(each): each for each in card["comparisons"]}
+    wanted = {
+        "difference": True, "interval": drawn, "randomisation": exact and drawn, "holm": exact and drawn,
+        "t_test": exact, "wins": exact, "ties": exact, "losses": exact,
+    }  # fmt: skip
+    for each in found.comparisons:
+        where = _place(each.to_json())
+        for name in (name for name, asked in wanted.items() if asked):
+            if name != "interval" or each.interval is not None:  # once one query had an interval
+                title = " ".join(filter(None, (each.collection or "means", each.system, each.measure, name)))
+                yield title, _of(told.get(where), name), getattr(each, name)
+    if len(told) > len(found.comparisons):
+        yield "comparisons", len(told), len(found.comparisons)
+
+
+def _place(comparison: Any) -> tuple[str, ...]:
+    return tuple(str(_of(comparison, name)) for name in ("collection", "system", "measure"))
+
+
+def _of(mapping: Any, name: str) -> Any:
+    return mapping.get(name) if isinstance(mapping, Mapping) else None
+
+
+def _agree(told: Any, found: Any, allowed: float) -> bool:
+    if isinstance(found, tuple):
+        return (
+            isinstance(told, (list, tuple))
+            and len(told) == len(found)
+            and all(_agree(*pair, allowed) for pair in zip(told, found, strict=True))
+        )
+    if found is None:
+        return told is None
+    return _is_number(told) and abs(told - found) <= allowed
+
+
 def _values(card: Mapping[str, Any]) -> Iterator[tuple[Value, float]]:
     for part in card["collections"]:
         for system in part["systems"]:
@@ -196,10 +320,9 @@ def _facts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Fact
         parts = (old[name], new.get(name, {}))
         documents = [each.get("index", {}).get("documents") for each in parts]
         yield from _differences(f"{name} documents", *documents)  # bytes and segments move no score
-        options = [
-            {s["name"]: s.get("options") for s in each.get("systems", ())} for each in (old[name], new.get(name, {}))
-        ]
-        yield from _differences(f"{name} options", *options)
+        for about, key in (("options", None), ("file", "sha256")):  # a file may be called otherwise
+            told = [{s["name"]: _kept(s.get(about), key) for s in each.get("systems", ())} for each in parts]
+            yield from _differences(f"{name} {about}", *told)
     yield from _differences("environment", before["environment"], after["environment"])
 
 
@@ -209,6 +332,10 @@ def _differences(name: str, before: Any, after: Any) -> Iterator[Fact]:
             yield from _differences(f"{name} {key}", before.get(key), after.get(key))
     elif _plain(before) != _plain(after):
         yield Fact(name, before, after)
+
+
+def _kept(value: Any, key: str | None) -> Any:
+    return value if key is None or value is None else value.get(key)
 
 
 def _plain(value: Any) -> Any:

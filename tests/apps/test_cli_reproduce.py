@@ -118,6 +118,56 @@ def test_finished_runs_are_measured_where_they_are_given(plait, data, tmp_path):
     assert "NOT reproduced: of 4 values 3" in plait("reproduce", path, "--data", data, "--run", run, code=1).out
 
 
+def test_runs_of_several_collections_are_told_apart_by_their_checksums(plait, data, tmp_path):
+    other = collection(tmp_path / "beir" / "other", {"x": "date"}, "x\td4\t1\n")
+    for name, line in (("tiny", "q1 Q0 d1 1 1.0 x\n"), ("other", "x Q0 d3 1 2.0 x\nx Q0 d4 2 1.0 x\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.run").write_text(line)
+    runs, path = tmp_path / "{collection}" / "a.run", tmp_path / "card.json"
+    plait("eval", data, other, "--run", runs, "--measures", "RR", "--card", path)
+    command = ("reproduce", path, "--data", tmp_path / "beir")
+    assert plait(*command, "--run", runs).out.endswith(
+        "reproduced: of 3 values 3 are equal and 3 within four decimals\n"
+    )
+    said = plait(*command, "--run", tmp_path / "tiny" / "a.run", "--run", tmp_path / "other" / "a.run")
+    assert (said.err, "reproduced: of 3 values" in said.out) == ("", True)
+    (tmp_path / "tiny" / "a.run").rename(tmp_path / "moved.run")
+    said = plait(*command, "--run", tmp_path / "moved.run", "--run", tmp_path / "other" / "a.run")
+    assert "reproduced: of 3 values" in said.out
+
+
+def test_run_files_that_are_not_the_card_s_are_told(plait, data, tmp_path):
+    run, path = tmp_path / "old.run", tmp_path / "card.json"
+    run.write_text("q1 Q0 d1 1 1.0 x\n")
+    plait("eval", data, "--run", run, "--measures", "RR", "--card", path)
+    (tmp_path / "more.run").write_text("q1 Q0 d2 1 1.0 x\n")
+    command = ("reproduce", path, "--data", data, "--run", run)
+    said = plait(*command, "--run", tmp_path / "more.run")
+    assert said.err == (
+        f"{tmp_path / 'more.run'} is none of the card's finished runs, by its SHA-256 or name; it is not measured\n"
+    )
+    said = plait(*command, "--run", tmp_path / "no.run", code=1)
+    assert said.err == f"error: {tmp_path / 'no.run'}: there is no such file; check the path\n"
+    assert f"{tmp_path} is a folder; --run takes the file of a run" in plait(*command, "--run", tmp_path, code=1).err
+    run.write_text("q1 Q0 d2 1 1.0 x\n")
+    assert "tiny file old.run: " in plait(*command, code=1).out, "its SHA-256 then and now"
+
+
+def test_a_folder_may_be_called_otherwise(plait, card, data, tmp_path):
+    data.rename(tmp_path / "copy")
+    said = plait("reproduce", card, "--data", tmp_path / "copy")
+    assert said.out.splitlines()[-1] == "reproduced: of 8 values 8 are equal and 8 within four decimals"
+
+
+def test_means_that_are_not_those_of_the_values_are_told(plait, card, data):
+    def change(card, part):
+        part["systems"][0]["means"]["RR"] = 0.99
+
+    said = plait("reproduce", changed(card, change), "--data", data, code=1)
+    assert "tiny lexical mean RR: 0.99 in the card, and its own values give 0.75\n" in said.out
+    assert said.out.splitlines()[-1] == "NOT reproduced: of 8 values 8 are equal and 8 within four decimals"
+
+
 def test_distractors_are_needed_again(plait, data, tmp_path):
     more, path = jsonl(tmp_path / "more.jsonl", [{"id": "x", "text": "apple"}]), tmp_path / "card.json"
     plait("eval", data, "--strands", "lexical", "--distractors", more, "--card", path)

@@ -6,8 +6,8 @@ import copy
 import json
 
 import pytest
-from plait.eval import Collection, EvalError, Plan, compare_cards, evaluate_many, read_card
-from plait.eval.card import Largest, plans_of
+from plait.eval import Collection, EvalError, Plan, compare_cards, contradictions, evaluate_many, read_card
+from plait.eval.card import Fact, Largest, plans_of
 
 RUN = {"q1": {"a": 1.0}}
 
@@ -68,6 +68,76 @@ def test_values_that_only_one_card_has_are_no_success(card):
     assert (found.values, found.lacking, found.succeeded) == (8, 8, False)
     nothing = {**other, "collections": []}
     assert (compare_cards(card, nothing).values, compare_cards(card, nothing).succeeded) == (0, False)
+
+
+def forged(card, *keys, by=0.3):
+    """Returns a card with one number changed, and that number."""
+    other = copy.deepcopy(card)
+    at = other
+    for key in keys[:-1]:
+        at = at[key]
+    at[keys[-1]] += by
+    return other, at[keys[-1]]
+
+
+def test_means_intervals_and_tests_are_those_of_the_values(card):
+    assert contradictions(card) == ()
+    part, test = ("collections", 0), ("comparisons", 1)
+    mean = card["collections"][0]["systems"][1]["means"]["RR"]
+    other, told = forged(card, *part, "systems", 1, "means", "RR")
+    assert contradictions(other) == (Fact("fruit old.run mean RR", told, mean),)
+    assert contradictions(other, tolerance=0.3 + 1e-9) == ()
+    for keys, name in (
+        ((*part, "intervals", "bm25", "RR", 1), "fruit bm25 interval RR"),
+        ((*test, "difference"), "fruit old.run RR difference"),
+        ((*test, "interval", 0), "fruit old.run RR interval"),
+        ((*test, "randomisation"), "fruit old.run RR randomisation"),
+        ((*test, "holm"), "fruit old.run RR holm"),
+        ((*test, "t_test"), "fruit old.run RR t_test"),
+        ((*test, "losses"), "fruit old.run RR losses"),
+    ):
+        assert [fact.name for fact in contradictions(forged(card, *keys)[0])] == [name]
+    other = forged(card, *test, "interval", 0)[0]
+    other["environment"]["numpy"] = "1.0"
+    assert contradictions(other) == (), "another numpy may draw other samples"
+    assert contradictions({**card, "comparisons": []})[0] == Fact(
+        "fruit old.run nDCG@10 difference", None, card["comparisons"][0]["difference"]
+    )
+
+
+def test_systems_of_different_queries_are_no_card(card):
+    other = copy.deepcopy(card)
+    other["collections"][0]["systems"][0]["per_query"]["RR"].popitem()
+    with pytest.raises(EvalError, match="fruit: a damaged run card: its systems are of different queries"):
+        contradictions(other)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "name"),
+    [
+        (("settings", "sources"), None, "'sources' is missing or of another kind"),
+        (("settings", "sources"), [], "'sources' is missing or of another kind"),
+        (("settings", "sources"), {"lexical": 1}, "'lexical' is missing or of another kind"),
+        (("settings", "bm25"), [1], "'bm25' is missing or of another kind"),
+        (("settings", "distractors"), "abc", "'distractors' is missing or of another kind"),
+        (("settings", "distractors"), {"name": "x"}, "'sha256' is missing or of another kind"),
+        (("index",), [], "'index' is missing or of another kind"),
+        (("index",), None, "'index' is missing or of another kind"),
+        (("systems", 1, "file"), "old.run", "'file' is missing or of another kind"),
+        (("systems", 1, "file"), {"name": "old.run"}, "'sha256' is missing or of another kind"),
+        (("systems", 0, "per_query", "RR", "q1"), 10**400, "a value of 'RR' is no number"),
+    ],
+)
+def test_a_card_that_was_edited_is_damaged(card, tmp_path, keys, value, name):
+    other = copy.deepcopy(card)
+    at = other["collections"][0]
+    for key in keys[:-1]:
+        at = at[key]
+    at[keys[-1]] = value
+    (tmp_path / "c.json").write_text(json.dumps(other))
+    with pytest.raises(EvalError) as caught:
+        read_card(tmp_path / "c.json")
+    assert str(caught.value) == f"{tmp_path / 'c.json'}: a damaged run card: {name}"
 
 
 def test_plans_come_back(card):
