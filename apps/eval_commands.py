@@ -70,6 +70,9 @@ def eval_command(
         Path | None, typer.Option("--distractors", help="More documents for an index that is made: a corpus file.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of permutations, resamples and subsets.")] = 0,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="How many permutations and resamples are drawn.")
+    ] = 10_000,
     save_runs: Annotated[
         Path | None, typer.Option("--save-runs", help="Write each system's run into a folder.")
     ] = None,
@@ -111,7 +114,8 @@ def eval_command(
             made_with=made_with, strands=strands, fusion=fusion, weights=parsed_weights(weights),
             pipeline=parsed_pipeline(pipeline), depth=depth,
             systems=tuple(system or ()), systems_file=systems, defaults=defaults, baseline=baseline, latency=latency,
-            sizes=parsed_sizes(sizes), distractors=distractors, seed=seed, skip_bad=skip_bad, as_json=as_json,
+            sizes=parsed_sizes(sizes), distractors=distractors, seed=seed, samples=samples,
+            skip_bad=skip_bad, as_json=as_json,
         )
     )  # fmt: skip
 

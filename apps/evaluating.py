@@ -13,8 +13,9 @@ from ..eval.comparing import baseline_among
 from ..eval.dataset import sha256
 from ..eval.many import check_runs
 from ..eval.plans import unique
-from ..eval.report import curve, overview, per_query, significance, summary
+from ..eval.report import curve, lacking, out_of_reach, overview, per_query, significance, summary
 from ..eval.sizes import check_sizes
+from ..eval.statistics import SAMPLES
 from ..retriever import QueryError, Retriever, read_documents
 from ..retriever.search import check_fusion
 from ..retriever.sources import check_paths
@@ -54,6 +55,7 @@ class Request:
     sizes: tuple[int, ...] = ()
     distractors: Path | None = None
     seed: int = 0
+    samples: int = SAMPLES
     skip_bad: bool = False
     as_json: bool = False
 
@@ -95,7 +97,8 @@ def evaluate(request: Request) -> None:
     with closing(_collections(request, datasets, files, named)) as found:  # whatever happens, its index is closed
         evaluation = measuring.evaluate_many(
             found, measures=measures, baseline=request.baseline, latency=request.latency, sizes=request.sizes,
-            seed=request.seed, answer=answered, on_run=_saver(request.save_runs, several=len(datasets) > 1),
+            seed=request.seed, samples=request.samples, answer=answered,
+            on_run=_saver(request.save_runs, several=len(datasets) > 1),
         )  # fmt: skip
     card = evaluation.to_json()
     if request.card is not None:
@@ -275,6 +278,8 @@ def _print(evaluation: measuring.Evaluation, request: Request) -> None:
         size = f", index {report.index['bytes'] / 1e6:,.1f} MB" if "bytes" in report.index else ""
         title = f"{about['name']} {about['split']}, {about['queries']} queries{size}"
         console.print_table(scores_table(*summary(report), title=title))
+        for sentence in lacking(report):
+            console.note(sentence)
         if request.per_query:
             for measure in report.measures:
                 console.print_table(scores_table(*per_query(report, measure), title=measure))
@@ -289,3 +294,5 @@ def _print(evaluation: measuring.Evaluation, request: Request) -> None:
     if evaluation.compared.comparisons:
         title = f"{evaluation.measures[0]} against {evaluation.baseline}"
         console.print_table(scores_table(*significance(evaluation, evaluation.measures[0]), title=title))
+        if (caution := out_of_reach(evaluation.compared)) is not None:
+            console.note(caution)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from .contract import EvalError
 from .evaluate import Report
-from .statistics import SAMPLES, bootstrap_means, holm, percentile_interval, randomisation_test, t_test
+from .statistics import EXACT, SAMPLES, bootstrap_means, holm, percentile_interval, randomisation_test, t_test
 
 Interval = tuple[float, float]
 SEED = 0
+LEVEL = 0.05  # below it a p-value is called significant
+HELD = 1 << 24  # numbers held at a time
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Comparison:
         system: its name.
         measure: as in the report.
         difference: mean of the paired differences, system minus baseline.
-        interval: 95 %, bootstrap percentile; None over collections, which are too few to resample.
+        interval: 95 %, bootstrap percentile; None over collections, which are too few to resample, and of one query.
         randomisation: p-value of the paired randomisation test, two-sided.
         holm: the same, adjusted for the family: all systems and collections of this measure; None over collections,
             which repeat what is in the family already.
@@ -61,7 +64,7 @@ class Compared:
     Attributes:
         baseline: what the systems are compared with.
         comparisons: per collection, then over collections where there are several.
-        intervals: of means, 95 %, by collection, system and measure.
+        intervals: of means, 95 %, by collection, system and measure; none of one query.
         seed: of permutations and resamples.
         samples: how many of each were drawn.
     """
@@ -71,6 +74,17 @@ class Compared:
     intervals: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)
     seed: int = SEED
     samples: int = SAMPLES
+
+    @property
+    def family(self) -> int:
+        """How many comparisons of a measure Holm's correction is over."""
+        return max(Counter(each.measure for each in self.comparisons if each.holm is not None).values(), default=0)
+
+    @property
+    def out_of_reach(self) -> bool:
+        """Whether the family is so large that no sampled p-value, adjusted, can be as small as .05."""
+        sampled = any(each.wins + each.losses > EXACT for each in self.comparisons)
+        return sampled and self.family / (1 + self.samples) > LEVEL
 
 
 def compare(
@@ -99,16 +113,15 @@ def compare(
     for report in reports:
         names = [system.name for system in report.systems]
         values = _values(report, measures)
-        means = bootstrap_means(values.reshape(len(values), -1), samples=samples, seed=seed)
-        resampled = means.reshape(-1, len(names), len(measures))
-        intervals[report.name] = _intervals(report, names, measures, resampled)
         old = names.index(baseline)
+        spans = _spans(values, old, seed, samples) if len(values) > 1 else None
+        intervals[report.name] = _intervals(report, names, measures, None if spans is None else spans[0])
         rest = [i for i in range(len(names)) if i != old]
         if rest:
-            spans = percentile_interval((resampled[:, rest] - resampled[:, [old]]).reshape(len(means), -1))
             apart = (values[:, rest] - values[:, [old]]).reshape(len(values), -1)
             pairs = [(names[i], measure) for i in rest for measure in measures]
-            found += _tested(report.name, pairs, apart, spans, seed, samples)
+            between = None if spans is None else spans[1][:, rest].reshape(2, -1)
+            found += _tested(report.name, pairs, apart, between, seed, samples)
     found = _adjusted(found, measures)
     over = _over_collections(reports, baseline, measures, seed, samples) if len(reports) > 1 else []
     return Compared(baseline, (*found, *over), intervals, seed, samples)
@@ -153,10 +166,36 @@ def _values(report: Report, measures: Sequence[str]) -> NDArray[np.float64]:
     return np.ascontiguousarray(np.array(columns, np.float64).transpose(2, 0, 1))
 
 
+def _spans(values: NDArray[np.float64], old: int, seed: int, samples: int) -> NDArray[np.float64]:
+    """Returns the intervals of means, and of differences from the baseline's, float64 (2, 2, systems, measures).
+
+    Systems are taken so many at a time as memory allows, each time by the same resamples.
+
+    Args:
+        values: float64 (queries, systems, measures).
+        old: the baseline's place.
+        seed: of resamples.
+        samples: how many.
+    """
+    count, systems, measures = values.shape
+    spans = np.empty((2, 2, systems, measures))
+    most = max(1, HELD // (samples * measures))
+    for start in range(0, systems, most):
+        block = list(range(start, min(start + most, systems)))
+        chosen = block if old in block else [*block, old]
+        means = bootstrap_means(values[:, chosen].reshape(count, -1), samples=samples, seed=seed)
+        means = means.reshape(samples, len(chosen), measures)
+        inside = means[:, : len(block)]
+        for span, each in zip(spans, (inside, inside - means[:, [chosen.index(old)]]), strict=True):
+            span[:, block] = percentile_interval(each.reshape(samples, -1)).reshape(2, len(block), measures)
+    return spans
+
+
 def _intervals(
-    report: Report, names: Sequence[str], measures: Sequence[str], resampled: NDArray[np.float64]
+    report: Report, names: Sequence[str], measures: Sequence[str], spans: NDArray[np.float64] | None
 ) -> dict[str, dict[str, Interval]]:
-    spans = percentile_interval(resampled.reshape(len(resampled), -1)).reshape(2, len(names), len(measures))
+    if spans is None:  # one query: every resample is the same
+        return {name: {} for name in names}
     return {
         name: {
             measure: (float(spans[0, i, j]), float(spans[1, i, j]))

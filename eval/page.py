@@ -9,9 +9,9 @@ from typing import Any
 
 from .evaluate import TIES, Report, environment
 from .many import Evaluation
-from .moves import TOP, Moved, Shift
+from .moves import DOCUMENTS, MOST, TOP, Moved, Shift
 from .pictures import COLOURS, Dot, curve_svg, intervals_svg, wins_svg
-from .report import Table, curve, overview, significance, summary
+from .report import Table, curve, lacking, out_of_reach, overview, significance, summary
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --soft: #5f6670; --line: #d5d9de; --page: #fff; --panel: #f5f6f8;
@@ -52,6 +52,9 @@ _COSTS = (
     "warm-up, encoding included, k = 10. FLOPS: multiplications expected for a query and a document in the sparse "
     "strands."
 )
+_CUT = (
+    f"Told: the {MOST} greatest wins and the {MOST} greatest losses, of each {DOCUMENTS} documents that moved, at most."
+)
 _SIZES = (
     "Nested random subsets, each with all {judged:,} judged documents; a strand's ranking of the whole corpus, "
     "restricted to the subset. IDF and average length stay those of the whole corpus."
@@ -81,6 +84,8 @@ def _body(evaluation: Evaluation, names: str) -> Iterator[str]:
     if evaluation.compared.comparisons:
         yield f"<h2>Differences from {escape(evaluation.baseline)}</h2>\n{_table(significance(evaluation))}"
         yield _note(f"{_TESTS} {evaluation.compared.samples:,} samples, seed {evaluation.compared.seed}.")
+        if (caution := out_of_reach(evaluation.compared)) is not None:
+            yield _note(f"{caution}.")
         if len(evaluation.reports) > 1:
             yield _note(_MEANS)
     yield from _facts(evaluation)
@@ -90,6 +95,7 @@ def _collection(evaluation: Evaluation, report: Report) -> Iterator[str]:
     about, measure = report.dataset, evaluation.measures[0]
     title = f"{report.name} {about['split']}, {about['queries']:,} queries, {about['judgements']:,} judgements"
     yield f"<h2>{escape(title)}</h2>\n{_table(summary(report))}"
+    yield from (_note(f"{sentence}.") for sentence in lacking(report))
     if "bytes" in report.index:
         size = f"{report.index['documents']:,} documents, {report.index['bytes'] / 1e6:,.1f} MB on disk"
         yield _note(f"Index: {size}. {_COSTS}")
@@ -120,6 +126,8 @@ def _wins(evaluation: Evaluation, report: Report) -> Iterator[str]:
         yield f"<h3>{escape(system.name)} against {escape(old.name)}, by query</h3>\n"
         yield _note(f"{won:,} better, {len(gains) - won - lost:,} equal, {lost:,} worse, of {len(gains):,}.")
         yield wins_svg(gains, system.name) + "\n"
+        if won or lost:
+            yield _note(_CUT)
         yield from (_shift(each) for each in evaluation.shifts.get(report.name, ()) if each.system == system.name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .comparing import Compared
 from .evaluate import Report, System
 from .many import Evaluation
 
@@ -77,6 +78,27 @@ def significance(evaluation: Evaluation, measure: str | None = None) -> Table:
         for each in compared
     )
     return Table(columns, tuple(rows))
+
+
+def lacking(report: Report) -> list[str]:
+    """Returns a sentence for each finished run without hits for some judged queries."""
+    queries = report.dataset["queries"]
+    return [
+        f"{system.name} has no hits for {system.unanswered:,} of {queries:,} judged queries; each counts as 0"
+        for system in report.systems
+        if system.unanswered and system.seconds is None
+    ]
+
+
+def out_of_reach(compared: Compared) -> str | None:
+    """Returns a sentence where no p-value after Holm's correction can be small, for want of samples."""
+    if not compared.out_of_reach:
+        return None
+    least = min(compared.family / (1 + compared.samples), 1.0)
+    return (
+        f"p Holm is over {compared.family:,} comparisons of a measure: with {compared.samples:,} samples none can be "
+        f"below {least:.2f}, whatever differs; draw more with --samples"
+    )
 
 
 def curve(evaluation: Evaluation, collection: str, measure: str | None = None) -> Table:

@@ -39,8 +39,10 @@ def randomisation_test(differences: Columns, *, samples: int = SAMPLES, seed: in
     seen = np.abs(rows.sum(axis=0)) - _SLACK * np.abs(rows).sum(axis=0)
     exact = len(rows) <= EXACT
     beyond, drawn = np.zeros(differences.shape[1], np.int64), 0
+    most = max(1, _CELLS // max(differences.shape[1], 1))  # how many are drawn at a time settles what is drawn
     for signs in _every_sign(len(rows)) if exact else _random_signs(len(rows), samples, seed):
-        beyond += (np.abs(signs @ rows) >= seen).sum(axis=0)
+        for start in range(0, len(signs), most):
+            beyond += (np.abs(signs[start : start + most] @ rows) >= seen).sum(axis=0)
         drawn += len(signs)
     return beyond / drawn if exact else (1 + beyond) / (1 + drawn)
 

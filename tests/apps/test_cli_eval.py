@@ -306,6 +306,12 @@ def test_systems_from_a_file_beside_a_run_against_a_named_baseline(plait, data, 
     assert lines[at + 2] == "    #1 -> -  not judged  d1"
     assert "-0.5000  one against old.run, RR 1.0000 -> 0.5000  q1  apple" in lines
     assert "1/1/1" in said.out
+    assert said.err == "old.run has no hits for 1 of 3 judged queries; each counts as 0\n"
+
+
+def test_more_samples(plait, data):
+    command = ("eval", data, "--strands", "lexical", "--system", "few=depth=1", "--measures", "RR", "--samples", "7")
+    assert plait(*command, "--json").json["samples"] == 7
 
 
 def test_a_report_and_sizes_and_distractors(plait, data, tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from plait.eval import EvalError, Report, Scores, System, compare
+from plait.eval import EvalError, Report, Scores, System, compare, comparing, statistics
+from plait.eval.report import out_of_reach
 from plait.eval.statistics import holm
 
 M = "nDCG@10"
@@ -84,17 +86,41 @@ def test_nothing_to_compare():
         compare([report("x", {"a": [0]})], samples=0)
     with pytest.raises(EvalError, match="seed is of random numbers: a whole number of at least 0, not -1"):
         compare([report("x", {"a": [0]})], seed=-1)
-    alone = compare([report("x", {"a": [0.5]})])
+    alone = compare([report("x", {"a": [0.5, 0.5]})])
     assert alone.comparisons == ()
     assert alone.intervals["x"]["a"][M] == pytest.approx((0.5, 0.5))
 
 
-def test_one_query_and_equal_differences_have_no_t_test():
-    (one,) = compare([report("x", {"a": [0.5], "b": [1.0]})]).comparisons
-    assert (one.t_test, one.randomisation) == (None, 1.0)
+def test_one_query_has_no_interval_and_no_t_test_nor_have_equal_differences():
+    compared = compare([report("x", {"a": [0.5], "b": [1.0]})])
+    (one,) = compared.comparisons
+    assert (one.t_test, one.interval, one.randomisation) == (None, None, 1.0)
+    assert compared.intervals == {"x": {"a": {}, "b": {}}}
     (same,) = compare([report("x", {"a": [0, 0, 0], "b": [0.5, 0.5, 0.5]})]).comparisons
     assert same.t_test is None
     assert same.randomisation == pytest.approx(2 / 8)
+
+
+def test_systems_are_resampled_alike_however_many_fit_into_memory(monkeypatch):
+    random = np.random.default_rng(0)
+    values = {name: random.random(30).tolist() for name in "abcdefg"}
+    together = compare([report("x", values, (M, "RR"))], baseline="c", samples=200)
+    monkeypatch.setattr(comparing, "HELD", 1000)
+    monkeypatch.setattr(statistics, "_CELLS", 5000)
+    apart = compare([report("x", values, (M, "RR"))], baseline="c", samples=200)
+    for one, other in zip(together.comparisons, apart.comparisons, strict=True):
+        assert one.interval == pytest.approx(other.interval)
+    for name in values:
+        assert together.intervals["x"][name][M] == pytest.approx(apart.intervals["x"][name][M])
+
+
+@pytest.mark.parametrize(("systems", "queries", "far"), [(6, 20, False), (7, 20, True), (7, 14, False)])
+def test_a_family_too_large_for_its_samples(systems, queries, far):
+    compared = compare([report("x", {f"s{i}": [i] * queries for i in range(systems)})], samples=99)
+    assert (compared.family, compared.out_of_reach) == (systems - 1, far), "with 14 queries the test is exact"
+    said = "p Holm is over 6 comparisons of a measure: with 99 samples none can be below 0.06, whatever differs; "
+    assert out_of_reach(compared) == (f"{said}draw more with --samples" if far else None)
+    assert not far or min(each.holm for each in compared.comparisons) == pytest.approx(0.06)
 
 
 def test_a_measure_that_counts_has_no_interval_of_its_mean():

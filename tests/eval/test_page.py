@@ -89,6 +89,8 @@ def test_it_says_what_was_measured(page):
         "Evaluation on fruit", "fruit test, 4 queries, 6 judgements", "Differences from old", "worse against old",
         "paired randomisation test", "10,000 samples, seed 0", "dataset sha256 corpus", "snowball-english",
         "nDCG@10 against corpus size", "score descending, then document id descending",
+        "worse has no hits for 2 of 4 judged queries; each counts as 0.",
+        "Told: the 10 greatest wins and the 10 greatest losses, of each 10 documents that moved, at most.",
     ):  # fmt: skip
         assert expected in text
     assert "Rows of several means" not in text
