@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..retriever.documents import Document, IngestError
 from ..retriever.ingest import read_documents
@@ -41,6 +42,7 @@ class Dataset:
         qrels: relevance by query id and document id.
         files: the files it was read from, by part: "corpus", "queries" and "qrels".
         reader: how its documents are read; None where `corpus` is a file that `read_documents` knows.
+        digests: SHA-256 of parts that are in no file, by part.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Dataset:
     qrels: Qrels
     files: Mapping[str, Path] = field(default_factory=dict)
     reader: Reader | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def documents(
         self,
@@ -71,13 +74,18 @@ class Dataset:
 
     @cached_property
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of each file, as stored, by its part."""
-        return {part: sha256(path) for part, path in self.files.items()}
+        """SHA-256 of each file, as stored, by its part, and of parts that are in no file."""
+        return {**self.digests} | {part: sha256(path) for part, path in self.files.items()}
 
     @cached_property
     def own(self) -> frozenset[str]:
         """Ids of queries that are documents themselves: the corpus is read for it; none where it cannot be."""
         return own_among(self.documents(skip_bad=True), self.queries, self.qrels)
+
+
+def digest(part: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of queries or qrels that are in no file: of their JSON, with sorted names."""
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

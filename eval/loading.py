@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..retriever.documents import Document, IngestError, check_document
 from ..retriever.log import MOST
+from ..retriever.queries import check_query
 from ..retriever.streams import rejecter
-from .beir import load_beir
+from .beir import judged_texts, load_beir
 from .contract import EvalError
-from .dataset import Dataset
+from .dataset import Dataset, digest
 from .trec import is_trec, load_trec
 
 IR_DATASETS = "ir_datasets:"
@@ -34,7 +35,7 @@ def load_dataset(spec: str | Path, split: str = "test", *, skip_bad: bool = Fals
         EvalError: it is none of these, or one with something missing or malformed.
     """
     if str(spec).startswith(IR_DATASETS):
-        return load_ir_dataset(str(spec).removeprefix(IR_DATASETS), split)
+        return load_ir_dataset(str(spec).removeprefix(IR_DATASETS), split, skip_bad=skip_bad)
     folder = Path(spec)
     if not folder.is_dir():
         there = "is a file" if folder.exists() else "there is no such folder"
@@ -46,15 +47,17 @@ def load_dataset(spec: str | Path, split: str = "test", *, skip_bad: bool = Fals
     return load_beir(folder, split, skip_bad=skip_bad)
 
 
-def load_ir_dataset(name: str, split: str = "test") -> Dataset:
+def load_ir_dataset(name: str, split: str = "test", *, skip_bad: bool = False) -> Dataset:
     """Returns a collection of the package ir_datasets, which fetches it where it is not on this machine.
 
     Args:
         name: as that package has it: "beir/scifact/test".
         split: what to call its judgements.
+        skip_bad: judged queries without a text are not asked, and count as 0, instead of being an error.
 
     Raises:
-        EvalError: the package is missing, knows no such collection, cannot fetch it, or it has no judgements.
+        EvalError: the package is missing, knows no such collection, cannot fetch it, it has no judgements, or a judged
+            query has no text.
     """
     try:
         package = import_module("ir_datasets")
@@ -72,15 +75,32 @@ def load_ir_dataset(name: str, split: str = "test") -> Dataset:
                 where = f"document {judgement.doc_id!r} for query {judgement.query_id!r}"
                 raise EvalError(f"{IR_DATASETS}{name} judges {where} {relevance}; expected {MOST:,} at most")
             qrels.setdefault(judgement.query_id, {})[judgement.doc_id] = relevance
-        queries = {query.query_id: _text(query) for query in found.queries_iter() if query.query_id in qrels}
+        asked = [(query.query_id, _text(query)) for query in found.queries_iter() if query.query_id in qrels]
     except KeyError:
         raise EvalError(f"ir_datasets knows no {name!r}; see https://ir-datasets.com") from None
     except (OSError, RuntimeError) as error:
         raise EvalError(f"{IR_DATASETS}{name} cannot be fetched or read: {error}") from error
     if not qrels:
         raise EvalError(f"{IR_DATASETS}{name} has no judgement; name a collection with judgements")
-    full_name = f"{IR_DATASETS}{name}"
-    return Dataset(full_name, split, Path(full_name), queries, qrels, reader=IrDatasetsReader(found))
+    place = Path(f"{IR_DATASETS}{name}")
+    queries = judged_texts(place, place, qrels, _checked(asked), skip_bad=skip_bad)
+    digests = {"queries": digest(queries), "qrels": digest(qrels)}
+    return Dataset(str(place), split, place, queries, qrels, reader=IrDatasetsReader(found), digests=digests)
+
+
+def _checked(queries: Sequence[tuple[str, str]]) -> Callable[..., list[tuple[str, str]]]:
+    """Returns what gives queries as `read_queries` does, without a file."""
+
+    def read(_path: Path, *, skip_bad: bool, on_bad: Callable[[IngestError], None]) -> list[tuple[str, str]]:
+        reject, found = rejecter(skip_bad=skip_bad, on_bad=on_bad), []
+        for query, text in queries:
+            try:
+                found.append(check_query(query, text))
+            except IngestError as error:
+                reject(error)
+        return found
+
+    return read
 
 
 class IrDatasetsReader:

@@ -60,7 +60,7 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
     """Returns qrels: relevance by query and document.
 
     A line is `query document relevance` as in BEIR, whose files have a header, or `query 0 document relevance` as in
-    TREC.
+    TREC, its columns parted by tabs or, where these make no three or four, by white space. 1.0 is 1.
 
     Raises:
         EvalError: a missing file, a malformed line, a relevance beyond a million, two judgements of one pair that
@@ -68,7 +68,7 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
     """
     qrels: dict[str, dict[str, int]] = {}
     for number, line in _lines(path):
-        fields = line.split()
+        fields = _fields(line)
         if number == 1 and fields[0].lower() in QRELS_HEADERS and not _is_integer(fields[-1]):
             continue
         if len(fields) not in (3, 4) or not _is_integer(fields[-1]):
@@ -80,6 +80,11 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
     if not qrels:
         raise EvalError(f"{path}: holds no judgement; expected query, document and relevance on each line")
     return qrels
+
+
+def _fields(line: str) -> list[str]:
+    columns = [column.strip() for column in line.strip().split("\t")]
+    return columns if len(columns) in (3, 4) else line.split()
 
 
 def write_qrels(qrels: Qrels, target: str | Path | TextIO) -> None:
@@ -133,7 +138,7 @@ def _number(path: str | Path, line: int, text: str) -> float:
 
 def _relevance(path: str | Path, line: int, text: str) -> int:
     try:
-        value = int(text)
+        value = int(text.partition(".")[0])
     except ValueError:  # more digits than Python reads
         value = MOST + 1
     if abs(value) > MOST:
@@ -142,7 +147,8 @@ def _relevance(path: str | Path, line: int, text: str) -> int:
 
 
 def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+    whole, _point, rest = text.partition(".")
+    return whole.removeprefix("-").isdecimal() and not rest.strip("0")
 
 
 def _checked(value: str, what: str) -> str:

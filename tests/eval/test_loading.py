@@ -211,6 +211,19 @@ def test_a_collection_of_ir_datasets(monkeypatch):
     known["d"] = SimpleNamespace(**yes, **{**iterators, "qrels_iter": lambda: [judgement, beyond]})
     with pytest.raises(EvalError, match="ir_datasets:d judges document 'a' for query '1' 2147483648; expected"):
         load_dataset("ir_datasets:d")
+    assert set(dataset.checksums) == {"queries", "qrels"}
+    other = {**iterators, "qrels_iter": lambda: [SimpleNamespace(query_id="1", doc_id="a", relevance=1)]}
+    known["e"] = SimpleNamespace(**yes, **other)
+    again = load_dataset("ir_datasets:e").checksums
+    assert [again[part] == dataset.checksums[part] for part in ("queries", "qrels")] == [True, False]
+    known["f"] = SimpleNamespace(
+        **yes, **{**iterators, "queries_iter": lambda: [SimpleNamespace(query_id="1", text=" ")]}
+    )
+    with pytest.raises(
+        EvalError, match=r"namely '1' \(1 bad lines there, the first: query '1' is empty; give it a text"
+    ):
+        load_dataset("ir_datasets:f")
+    assert load_dataset("ir_datasets:f", skip_bad=True).queries == {}
     with pytest.raises(EvalError, match="ir_datasets:b has no qrels; name a collection with judgements"):
         load_dataset("ir_datasets:b")
     with pytest.raises(EvalError, match=r"ir_datasets knows no 'c'; see https://ir-datasets\.com"):

@@ -97,6 +97,12 @@ def test_qrels_need_no_header_and_may_repeat_themselves(tmp_path):
     assert read_qrels(path) == {"1": {"doc": 1}}
 
 
+def test_qrels_are_parted_by_tabs_where_there_are_any_and_grades_may_be_whole_floats(tmp_path):
+    path = tmp_path / "test.tsv"
+    path.write_text("q\td 1\t1\nq\t0\td2\t2.0\nq 0\td3 -1.00\n")
+    assert read_qrels(path) == {"q": {"d 1": 1, "d2": 2, "d3": -1}}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
