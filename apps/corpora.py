@@ -78,7 +78,7 @@ def place_of(index: Path | None, dataset: measuring.Dataset, *, several: bool) -
     """
     if index is None or not several:
         return index
-    if (index / "plait.db").exists():
+    if is_there(index):
         raise QueryError(f"{index} is one index; with several collections --index is a folder that gets one for each")
     return index / f"{folder_name(dataset.name)}.index"
 
@@ -114,9 +114,14 @@ def ids_of(wanted: Wanted) -> Iterator[str]:
         yield from (document.id for document in _renamed(others, wanted.distractors))
 
 
+def is_there(place: Path | None) -> bool:
+    """Returns whether there is an index in a folder, be it without documents."""
+    return place is not None and (place / "plait.db").exists()
+
+
 def _is_filled(place: Path) -> bool:
     """Returns whether there is an index with documents; one without was left by an eval that was interrupted."""
-    if not (place / "plait.db").exists():
+    if not is_there(place):
         return False
     with closing(Snapshot(place, verify=False)) as snapshot:
         return bool(snapshot.documents)
@@ -127,7 +132,7 @@ def opened(wanted: Wanted) -> Iterator[tuple[Retriever, dict[str, Any]]]:
     """Opens the index that is wanted, or makes it; yields it with what else moves a score."""
     with ExitStack() as stack:
         place = wanted.place
-        if place is not None and (place / "plait.db").exists():
+        if place is not None and is_there(place):
             models = {name: value for name, value in wanted.made_with.items() if name in MODELS}
             retriever = stack.enter_context(closing(Retriever.open(place, **models)))
             if not len(retriever):  # made by an eval that was interrupted

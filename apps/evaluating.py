@@ -25,6 +25,7 @@ from .render import scores_table, shift_lines
 from .searching import batches, check_no_folder
 
 COLLECTION = "{collection}"
+DEPTH = 200
 SHOWN = 3  # wins, and losses, that --per-query prints of each system
 
 
@@ -46,7 +47,7 @@ class Request:
     fusion: str | None = None
     weights: Mapping[str, float] | None = None
     pipeline: str | Sequence[Mapping[str, Any]] | None = None
-    depth: int = 200
+    depth: int = DEPTH
     systems: tuple[str, ...] = ()
     systems_file: Path | None = None
     defaults: bool = True
@@ -137,6 +138,8 @@ def _check(request: Request) -> None:
         raise QueryError(f"--latency is how many queries are timed: a whole number, not {request.latency}")
     if not request.defaults and request.searches and not (request.systems or request.systems_file):
         raise QueryError("--no-defaults leaves nothing to measure; name a system with --system or --systems")
+    if not request.defaults and (ours := _of_ours(request)):
+        raise QueryError(f"{', '.join(ours)}: of our systems, which --no-defaults leaves out; say it of a --system")
     for option, path in (("--card", request.card), ("--report", request.report)):
         if path is not None:
             check_no_folder(option, path)
@@ -149,6 +152,15 @@ def _check(request: Request) -> None:
         read_documents(request.distractors)  # refuses a kind of file that nothing reads; no document is asked for yet
 
 
+def _of_ours(request: Request) -> list[str]:
+    """Returns the options given that say how the strands alone and their fusion are searched."""
+    options = {
+        "--fusion": request.fusion, "--weights": request.weights, "--pipeline": request.pipeline,
+        "--depth": request.depth if request.depth != DEPTH else None,
+    }  # fmt: skip
+    return [name for name, value in options.items() if value is not None]
+
+
 def _check_systems(
     request: Request,
     datasets: Sequence[measuring.Dataset],
@@ -159,6 +171,11 @@ def _check_systems(
     for dataset, paths in zip(datasets, files, strict=True):
         check_runs({name: measuring.read_run(path) for name, path in paths.items()}, dataset)
         wanted = _wanted(request, dataset, named, several=len(datasets) > 1)
+        if request.strands and not request.defaults and corpora.is_there(wanted.place):
+            raise QueryError(
+                f"{wanted.place} has its strands, and --no-defaults leaves out our systems: --strands would do nothing; "
+                "say it of a --system"
+            )
         plans = _plans(request, named, corpora.strands_of(wanted)) if request.searches else []
         names = [*(plan.name for plan in plans), *paths]
         unique(names)

@@ -146,7 +146,7 @@ def evaluate_many(
         baseline: the name of the system that others are compared with; None: the first.
         latency: how many queries to time one by one, at most; 0: none.
         costs: count active terms and FLOPS.
-        sizes: corpus sizes to score every strand alone at, too.
+        sizes: corpus sizes to score every strand of the plans alone at, too.
         seed: of permutations, resamples, and the samples of latency and sizes.
         samples: how many permutations and resamples.
         answer: searches instead of `Plan.run`, to show progress.
@@ -317,7 +317,10 @@ def _curve(
     def ask(queries: Mapping[str, str], k: int, strand: str) -> Run:
         return by(retriever, alone[strand], queries, k)
 
-    return size_curve(retriever, collection.dataset, sizes, measures=measures, seed=seed, ask=ask)
+    named = [plan.options.get("strands") for plan in _plans(collection)]
+    used = {name for names in named for name in (retriever.strands if names is None else parse_strands(names))}
+    strands = [name for name in retriever.strands if name in used or not named]
+    return size_curve(retriever, collection.dataset, sizes, strands=strands, measures=measures, seed=seed, ask=ask)
 
 
 def _plain(retriever: Retriever, plan: Plan, queries: Mapping[str, str], k: int) -> Run:

@@ -159,6 +159,7 @@ def test_three_strands_and_their_fusion(plait, data):
         ),
         (("--depth", "0"), "--depth is how many are wanted: a whole number of at least 1, not 0"),
         (("--run", "no.run"), "no.run: there is no such file; check the path"),
+        (("--run", "."), ". is a folder; --run takes the file of a run, once for each"),
         (("--baseline", "bm25"), "no system 'bm25' to compare with; there are: lexical, learned, dense, fused"),
         (("--strands", "lexical", "--baseline", "fused"), "no system 'fused' to compare with; there are: lexical"),
         (("--sizes", "1,4"), "a corpus of 1 documents cannot hold the 2 that have judgements; sizes begin there"),
@@ -342,6 +343,11 @@ def test_a_report_and_sizes_and_distractors(plait, data, tmp_path):
         (("--system", "a=", "--system", "a="), "two systems are called 'a'"),
         (("--systems", "no.toml"), "no.toml cannot be read: No such file or directory"),
         (("--no-defaults",), "--no-defaults leaves nothing to measure; name a system with --system or --systems"),
+        (
+            ("--no-defaults", "--system", "a=", "--weights", "lexical=1", "--fusion", "rrf", "--depth", "5"),
+            "--fusion, --weights, --depth: of our systems, which --no-defaults leaves out; say it of a --system",
+        ),
+        (("--no-defaults", "--system", "a=", "--pipeline", "none"), "--pipeline: of our systems, which --no-defaults"),
         (("--sizes", "5,many"), "--sizes takes numbers of documents, as 1000,5000; not '5,many'"),
         (("--sizes", "0"), "--sizes takes numbers of documents"),
         (("--latency", "-1"), "--latency is how many queries are timed: a whole number, not -1"),
@@ -353,6 +359,15 @@ def test_what_is_wrong_with_systems_is_said(plait, data, options, message):
     said = plait("eval", data, "--strands", "lexical", *options, code=1)
     assert said.err.startswith(f"error: {message}")
     assert said.out == ""
+
+
+def test_strands_of_an_index_that_is_there_are_not_ignored(plait, data, tmp_path):
+    command = ("eval", data, "--index", tmp_path / "i", "--strands", "lexical", "--no-defaults", "--system", "a=")
+    plait(*command)
+    assert plait(*command, code=1).err == (
+        f"error: {tmp_path / 'i'} has its strands, and --no-defaults leaves out our systems: --strands would do "
+        "nothing; say it of a --system\n"
+    )
 
 
 def test_an_index_is_not_left_behind_where_a_system_cannot_be(plait, data, tmp_path):

@@ -78,6 +78,13 @@ def test_several_collections_one_after_the_other(lexical, fruit, other):
     assert curve(found, "other").rows[-1] == ("5", f"{means[1]:.4f}")
 
 
+def test_a_curve_is_of_the_strands_that_are_measured(hybrid, fruit):
+    for plans, strands in (([Plan("a", {"strands": "dense"}), Plan("b", {"strands": ["lexical"]})], "lexical,dense"),
+                           ([Plan("a")], "lexical,learned,dense")):  # fmt: skip
+        found = evaluate_many([Collection(fruit, hybrid, plans)], measures="RR", sizes=[5], costs=False)
+        assert ",".join(found.curves["fruit"].means) == strands
+
+
 def test_a_system_that_one_collection_lacks_has_no_mean(lexical, fruit, other):
     found = evaluate_many(
         [Collection(fruit, lexical, [Plan("a"), Plan("b")]), Collection(other[0], other[1], [Plan("a")])]
