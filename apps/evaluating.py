@@ -106,9 +106,7 @@ def evaluate(request: Request) -> None:
         request.card.write_text(console.json_text(card, indent=1, default=str) + "\n", encoding="utf-8")
         console.note(f"wrote {request.card}")
     if request.report is not None:
-        from ..eval.page import html_report
-
-        request.report.write_text(html_report(evaluation), encoding="utf-8")
+        request.report.write_text(measuring.html_report(evaluation), encoding="utf-8")
         console.note(f"wrote {request.report}")
     if request.as_json:
         console.print_json(card)
@@ -173,8 +171,8 @@ def _check_systems(
         wanted = _wanted(request, dataset, named, several=len(datasets) > 1)
         if request.strands and not request.defaults and corpora.is_there(wanted.place):
             raise QueryError(
-                f"{wanted.place} has its strands, and --no-defaults leaves out our systems: --strands would do nothing; "
-                "say it of a --system"
+                f"{wanted.place} has its strands, and --no-defaults leaves out our systems: --strands would do "
+                "nothing; say it of a --system"
             )
         plans = _plans(request, named, corpora.strands_of(wanted)) if request.searches else []
         names = [*(plan.name for plan in plans), *paths]

@@ -13,6 +13,7 @@ from .many import Collection, Evaluation, evaluate_many
 from .measures import DEFAULT_MEASURES, Scores, parse_measures, score_run
 from .moves import Moved, Shift, shifts
 from .own import own_in_index, own_in_runs, without_own
+from .page import html_report
 from .plans import Plan, default_plans, parse_plan, read_plans
 from .runs import read_qrels, read_run, run_lines, write_qrels, write_run
 from .sizes import SizeCurve, size_curve
@@ -49,6 +50,7 @@ __all__ = [
     "evaluate",
     "evaluate_many",
     "evaluate_runs",
+    "html_report",
     "judge",
     "load_beir",
     "load_dataset",

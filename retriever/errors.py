@@ -22,5 +22,6 @@ class MismatchError(StoreError):
     """The encoders at hand are not the ones that built the index."""
 
 
-#: `except PlaitError:` catches whatever is a user's mistake or a broken file, and nothing that is a bug.
+#: `except PlaitError:` catches whatever is a user's mistake in indexing or searching, or a broken file, and nothing
+#: that is a bug. The rooms above have errors of their own: `EvalError`, `TrainError`.
 PlaitError = (EncoderError, StoreError, IngestError, QueryError, FilterError)
