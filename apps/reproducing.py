@@ -77,7 +77,9 @@ def _dataset(request: Request, part: Mapping[str, Any], *, several: bool) -> mea
             f"{about['name']}: not the data that the card is of: another checksum of {files}; give the same files, or "
             "--other-data to compare all the same"
         )
-    return replace(dataset, name=about["name"])  # its folder may be called otherwise here
+    if dataset.name == about["name"]:
+        return dataset
+    return replace(dataset, name=about["name"])  # its folder is called otherwise here
 
 
 def _place(request: Request, name: str, *, several: bool) -> str:

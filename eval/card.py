@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .comparing import check_sampling, compare
+from .comparing import Compared, check_sampling, compare
 from .contract import EvalError
 from .evaluate import Report, System, environment
-from .many import CARD_VERSION
+from .many import CARD_VERSION, Evaluation
 from .measures import Scores, mean_of
 from .plans import Plan, checked
 
@@ -145,8 +145,11 @@ def contradictions(card: Mapping[str, Any], *, tolerance: float = 0.0) -> tuple[
             values agree: they are looked at with a tolerance of 0 alone.
 
     Raises:
-        EvalError: its values cannot be compared: systems of different queries, a baseline that is none of them.
+        EvalError: its values cannot be compared: no collection, systems of different queries, or a baseline that is
+            none of them.
     """
+    if not card["collections"]:
+        raise EvalError("the run card holds no collection; there is nothing to compare")
     reports, allowed = [_report(part, card["measures"]) for part in card["collections"]], max(tolerance, DECIMALS)
     pairs = [*_means(card, reports), *_tests(card, reports, exact=not tolerance)]
     return tuple(Fact(*pair) for pair in pairs if not _agree(pair[1], pair[2], allowed))
@@ -250,6 +253,9 @@ def _means(card: Mapping[str, Any], reports: list[Report]) -> Iterator[tuple[str
         for told, system in zip(part["systems"], report.systems, strict=True):
             for measure, mean in system.scores.means.items():
                 yield f"{report.name} {system.name} mean {measure}", told["means"].get(measure), mean
+    for system, means in Evaluation(tuple(reports), Compared("")).means.items() if "means" in card else ():
+        for measure, mean in means.items():
+            yield f"means {system} {measure}", _of(_of(card["means"], system), measure), mean
 
 
 def _tests(card: Mapping[str, Any], reports: list[Report], *, exact: bool) -> Iterator[tuple[str, Any, Any]]:

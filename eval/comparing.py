@@ -17,7 +17,7 @@ from .statistics import EXACT, SAMPLES, bootstrap_means, holm, percentile_interv
 
 Interval = tuple[float, float]
 SEED = 0
-LEVEL = 0.05  # below it a p-value is called significant
+SIGNIFICANT = 0.05
 HELD = 1 << 24  # numbers held at a time
 
 
@@ -84,7 +84,7 @@ class Compared:
     def out_of_reach(self) -> bool:
         """Whether the family is so large that no sampled p-value, adjusted, can be as small as .05."""
         sampled = any(each.wins + each.losses > EXACT for each in self.comparisons)
-        return sampled and self.family / (1 + self.samples) > LEVEL
+        return sampled and self.family / (1 + self.samples) > SIGNIFICANT
 
 
 def compare(

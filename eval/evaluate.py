@@ -152,7 +152,7 @@ def evaluate(
         measures: names as ir_measures spells them.
         encoders: identity by strand, for the run card.
         settings: whatever else moves a score, for the run card.
-        on_run: told of each system's name and run, to write it to a file.
+        on_run: told of each system's name and run as it is scored, to write it to a file.
 
     Raises:
         EvalError: no strand, or a measure that is not known.
@@ -163,10 +163,11 @@ def evaluate(
         began = time.perf_counter()
         run = searcher(dataset.queries, tuple(plan.options["strands"]))
         seconds = time.perf_counter() - began
+        own |= own_in_runs([run], dataset)
+        run = without_own(run, own)
         if on_run is not None:
             on_run(plan.name, run)
-        own |= own_in_runs([run], dataset)
-        systems.append(scored(plan.name, without_own(run, own), dataset.qrels, wanted, seconds=seconds))
+        systems.append(scored(plan.name, run, dataset.qrels, wanted, seconds=seconds))
     return Report(about(dataset, own), wanted, tuple(systems), encoders or {}, settings or {})
 
 

@@ -88,6 +88,7 @@ def test_means_intervals_and_tests_are_those_of_the_values(card):
     assert contradictions(other) == (Fact("fruit old.run mean RR", told, mean),)
     assert contradictions(other, tolerance=0.3 + 1e-9) == ()
     for keys, name in (
+        (("means", "old.run", "RR"), "means old.run RR"),
         ((*part, "intervals", "bm25", "RR", 1), "fruit bm25 interval RR"),
         ((*test, "difference"), "fruit old.run RR difference"),
         ((*test, "interval", 0), "fruit old.run RR interval"),
