@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +90,7 @@ class Combination:
         weights: by strand.
         fewer: the weights of sets of strands to which those do not fit; see `weights_among`.
         normalise, transform: names of the tables in `normalise`.
+        valued: whether normalised values count, so that these two may be chosen.
         ranks: whether ranks count, so that every strand's window is needed.
         monotone: whether a higher value never lowers the result, so that a top k can be proven.
     """
@@ -97,6 +100,7 @@ class Combination:
     fewer: Mapping[frozenset[str], Mapping[str, float]] = field(default_factory=dict)
     normalise: str = "bounds"
     transform: str = "none"
+    valued: bool = True
     ranks: bool = False
     monotone: bool = True
 
@@ -113,13 +117,22 @@ _FEWER = {
 #: The fusions by name: how the scores of several strands become one. docs/ranking.md describes each.
 FUSIONS: dict[str, Combination] = {
     CONVEX: Combination(convex, _CHOSEN, _FEWER, normalise="norm"),
-    "rrf": Combination(rrf, _ALIKE, normalise="rank", ranks=True),
+    "rrf": Combination(rrf, _ALIKE, normalise="rank", valued=False, ranks=True),
     "combsum": Combination(combsum, _ALIKE),
     "combmnz": Combination(combmnz, _ALIKE, ranks=True),
     "combanz": Combination(combanz, _ALIKE, ranks=True, monotone=False),
     "combmax": Combination(combmax, _ALIKE),
     "logodds": Combination(logodds, _ALIKE),
 }
+
+
+_SCALE = ("normalise", "transform")
+# Candidates that nobody has to find: what a fusion is tried with before a search.
+_ZEROS = np.zeros(len(ALL_STRANDS))
+_NOTHING = Candidates(
+    scores=_ZEROS[None], ranks=np.zeros((1, len(ALL_STRANDS)), np.int64), least=_ZEROS, best=_ZEROS, most=_ZEROS,
+    norms=_ZEROS, windows=tuple(_ZEROS[None]) * len(ALL_STRANDS), strands=ALL_STRANDS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,42 +178,102 @@ class Fusion:
         return self.combine(self.values(candidates), candidates, weights)
 
 
-@lru_cache(maxsize=64)
 def chosen(text: str) -> Fusion:
     """Returns a fusion by name and options, as "convex", "rrf:k=20" or "combmnz:normalise=zscore:transform=sigmoid".
 
+    An option that is a number may be one by strand where its function takes that, as
+    "convex:normalise=minmax:lower=lexical=0,dense=0.2".
+
     Raises:
-        QueryError: an unknown name or option, or a value of another type.
+        QueryError: no text, an unknown name or option, or a value of another type or out of range.
     """
+    if not isinstance(text, str):
+        raise QueryError(f"a fusion is a text, as 'convex' or 'rrf:k=20'; not {text!r}")
+    return _chosen(text)
+
+
+@lru_cache(maxsize=64)
+def _chosen(text: str) -> Fusion:
     name, given = specs.parse(text)
     row: Combination = specs.named(FUSIONS, "fusion", name)
     given = dict(given)
-    normalise = given.pop("normalise", row.normalise)
+    scale = {each: given.pop(each, getattr(row, each)) for each in _SCALE} if row.valued else _scale_of(row)
     functions = (
-        specs.named(NORMALISATIONS, "normalisation", normalise),
-        specs.named(TRANSFORMS, "transform", given.pop("transform", row.transform)),
+        specs.named(NORMALISATIONS, "normalisation", scale["normalise"]),
+        specs.named(TRANSFORMS, "transform", scale["transform"]),
         row.function,
     )
+    _check_known(name, given, row, functions)
+    given = {option: _by_strand(option, value) for option, value in given.items()}
     first, second, third = specs.checked(f"the fusion {name!r}", given, *functions)
-    return Fusion(
+    made = Fusion(
         name=text,
         weights=row.weights,
         fewer=row.fewer,
-        window=WINDOW if row.ranks or normalise in WINDOWED else 0,
+        window=WINDOW if row.ranks or scale["normalise"] in WINDOWED else 0,
         monotone=row.monotone,
         _normalise=partial(functions[0], **first),
         _transform=partial(functions[1], **second),
         _combine=partial(functions[2], **third),
     )
+    made(_NOTHING, np.ones(len(ALL_STRANDS)))  # what is out of range is told now, not in every search
+    return made
+
+
+def _scale_of(row: Combination) -> dict[str, str]:
+    return {each: getattr(row, each) for each in _SCALE}
+
+
+def _check_known(
+    name: str, given: Mapping[str, str], row: Combination, functions: Sequence[Callable[..., Any]]
+) -> None:
+    taken = {option for function in functions for option in specs.options_of(function)}
+    every = sorted(taken | set(_SCALE if row.valued else ()))
+    for option in given:
+        if option not in every:
+            raise QueryError(f"the fusion {name!r} has no option {option!r}; its options are: {', '.join(every)}")
+
+
+def _by_strand(option: str, value: str) -> str | dict[str, float]:
+    """Returns {"lexical": 0.0, "dense": 0.2} of "lexical=0,dense=0.2", and what is no such list as it is."""
+    if "=" not in value:
+        return value
+    pairs = [part.partition("=") for part in value.split(",")]
+    found: dict[str, float] = {}
+    for strand, _, number in ((name.strip(), equals, number) for name, equals, number in pairs):
+        if strand not in ALL_STRANDS or strand in found:
+            what = "twice" if strand in found else f"for {strand!r}"
+            raise QueryError(f"{option} is given {what} in {value!r}; strands are: {', '.join(ALL_STRANDS)}")
+        try:
+            found[strand] = float(number)
+        except ValueError:
+            found[strand] = np.nan
+        if not np.isfinite(found[strand]):
+            raise QueryError(f"{option} takes a finite number for {strand}, not {number!r}")
+    return found
+
+
+def check_weights(given: Any) -> None:
+    """Checks that weights are numbers by strand.
+
+    Raises:
+        QueryError: no mapping, or a value of another type.
+    """
+    if not isinstance(given, Mapping):
+        raise QueryError(f"weights are numbers by strand, as {{'lexical': 0.2, 'dense': 0.8}}; not {given!r}")
+    for strand, weight in given.items():
+        if isinstance(weight, bool) or not isinstance(weight, Real):
+            raise QueryError(f"the weight of {strand!r} is a number, not {weight!r}")
 
 
 def weights_for(strands: Sequence[str], given: Mapping[str, float]) -> NDArray[np.float64]:
     """Returns the weights of these strands; one that is given no weight has weight 0.
 
     Raises:
-        QueryError: a weight is negative or not finite, names no strand of this search, or all are 0.
+        QueryError: a weight is no number, negative or not finite, names no strand of this search, or all are 0.
     """
-    values = np.array([given.get(strand, 0.0) for strand in strands], np.float64)
+    check_weights(given)
+    values = np.array([_float(given.get(strand, 0.0)) for strand in strands], np.float64)
     if not np.isfinite(values).all() or (values < 0).any():
         raise QueryError(f"weights must be finite and not negative: {dict(given)}")
     if not np.isfinite(sum(values.tolist())):
@@ -208,3 +281,10 @@ def weights_for(strands: Sequence[str], given: Mapping[str, float]) -> NDArray[n
     if not values.sum() > 0:
         raise QueryError(f"no strand of {', '.join(strands)} has a weight above 0: {dict(given)}")
     return values
+
+
+def _float(number: Real) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # a whole number may be too large
+        return np.inf

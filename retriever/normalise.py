@@ -6,7 +6,7 @@ strand's own best `WINDOW` documents, always. So a document's normalised score i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,7 +92,11 @@ def minmax(
         lower: of every strand, or by strand; where there is none, the least of the strand's window.
         upper: the same; where there is none, the query's best.
         clip: hold values on [0, 1].
+
+    Raises:
+        QueryError: a lower bound that is not below the upper one.
     """
+    _check_bounds(candidates.strands, lower, upper)
     low = _bound(candidates, lower, np.array([w[-1] if w.size else 0.0 for w in candidates.windows]))
     high = _bound(candidates, upper, candidates.best)
     span = high - low
@@ -140,6 +144,13 @@ def _bound(candidates: Candidates, given: float | Mapping[str, float] | None, ot
     return otherwise if given is None else np.full(otherwise.shape, float(given))
 
 
+def _check_bounds(strands: Sequence[str], *given: float | Mapping[str, float] | None) -> None:
+    for name in strands:
+        low, high = (each.get(name) if isinstance(each, Mapping) else each for each in given)
+        if low is not None and high is not None and not low < high:
+            raise QueryError(f"minmax takes a lower bound below the upper one; of {name} they are {low:g} and {high:g}")
+
+
 def _moments(candidates: Candidates) -> tuple[Floats, Floats]:
     windows = [window if window.size else np.zeros(1) for window in candidates.windows]
     return np.array([w.mean() for w in windows]), np.array([w.std() for w in windows])
@@ -165,6 +176,8 @@ def identity(values: Floats) -> Floats:
 
 def sigmoid(values: Floats, *, slope: float = 1.0) -> Floats:
     """Returns 1 / (1 + exp(-slope * x)): large differences far from 0 count little."""
+    if not slope > 0:
+        raise QueryError(f"sigmoid takes a slope above 0, not {slope:g}: a higher score must not count for less")
     return 1.0 / (1.0 + np.exp(-np.clip(slope * values, -700, 700)))
 
 

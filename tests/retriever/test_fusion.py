@@ -103,6 +103,8 @@ def test_minmax_takes_bounds_by_strand():
     function = NORMALISATIONS["minmax"]
     found = function(candidates([[2, 0.2]]), lower={"dense": 0.1}, upper={"lexical": 8})
     assert found[0] == pytest.approx([2 / 8, 0.1 / 0.4])
+    written = values("convex:normalise=minmax:lower=dense=0.1:upper=lexical=8", [[2, 0.2]])
+    assert written == found.tolist()
 
 
 def test_combinations_written_out():
@@ -161,6 +163,20 @@ def test_a_fused_score_never_falls_when_a_strand_rises(name, normalise, rows, we
         ("convex:normalise=zscore:lower=1", "the fusion 'convex' has no option 'lower'"),
         ("rrf:k=1:k=2", "gives an option twice"),
         ("rrf:20", "cannot be read; options are written as name:option=value"),
+        ("convex:foo=1", "the fusion 'convex' has no option 'foo'; its options are: normalise, transform"),
+        ("convex:normalise=minmax:foo=1", "its options are: clip, lower, normalise, transform, upper"),
+        ("rrf:normalise=raw", "the fusion 'rrf' has no option 'normalise'; its options are: k"),
+        ("rrf:transform=sigmoid", "the fusion 'rrf' has no option 'transform'"),
+        ("convex:transform=sigmoid:slope=-1", "sigmoid takes a slope above 0, not -1"),
+        ("convex:transform=sigmoid:slope=0", "sigmoid takes a slope above 0, not 0"),
+        ("convex:normalise=minmax:lower=5:upper=1", "a lower bound below the upper one; of lexical they are 5 and 1"),
+        ("convex:normalise=minmax:lower=dense=1:upper=0.5", "of dense they are 1 and 0.5"),
+        ("convex:normalise=minmax:lower=sparse=1", "lower is given for 'sparse' in 'sparse=1'; strands are: lexical"),
+        ("convex:normalise=minmax:lower=dense=1,dense=2", "lower is given twice in 'dense=1,dense=2'"),
+        ("convex:normalise=minmax:lower=dense=much", "lower takes a finite number for dense, not 'much'"),
+        ("rrf:k=dense=3", "the fusion 'rrf' takes a finite number as k, not {'dense': 3.0}"),
+        (3, "a fusion is a text, as 'convex' or 'rrf:k=20'; not 3"),
+        (["convex"], r"a fusion is a text, as 'convex' or 'rrf:k=20'; not \['convex'\]"),
     ],
 )
 def test_a_fusion_that_cannot_be_read_says_why(text, message):
@@ -168,7 +184,18 @@ def test_a_fusion_that_cannot_be_read_says_why(text, message):
         chosen(text)
 
 
+@pytest.mark.parametrize("weight", ["a", "1", True, None, 1j, [1.0], np.ones(2)])
+def test_a_weight_is_a_number(weight):
+    with pytest.raises(QueryError, match="the weight of 'dense' is a number, not"):
+        weights_for(TWO, {"lexical": 1, "dense": weight})
+
+
 def test_impossible_weights_are_refused():
+    with pytest.raises(QueryError, match="must be finite"):
+        weights_for(TWO, {"lexical": 1, "dense": 10**400})
+    with pytest.raises(QueryError, match=r"weights are numbers by strand, as .*; not \[1\]"):
+        weights_for(TWO, [1])
+    assert weights_for(TWO, {"lexical": np.float32(1), "dense": np.int64(2)}).tolist() == [1, 2]
     with pytest.raises(QueryError, match="must be finite and not negative"):
         weights_for(["lexical"], {"lexical": -1})
     with pytest.raises(QueryError, match="must be finite"):
