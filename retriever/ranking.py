@@ -243,9 +243,20 @@ def _candidates(
         ),
         most=bounds[:, 1],
         norms=bounds[:, 2],
-        windows=tuple(hits.scores[:window].astype(np.float64) for hits in proposed) if window else (),
+        windows=_windows(search, proposed, bounds[:, 0]) if window else (),
         strands=tuple(strand.name for strand in search.strands),
     )
+
+
+def _windows(search: Search, proposed: Sequence[Hits], least: Floats) -> tuple[Floats, ...]:
+    """Returns each strand's best scores of all documents that may be found: those that match nothing have its least."""
+    findable = search.snapshot.documents if search.within is None else search.within.count
+    size, windows = min(search.fusion.window, findable), []
+    for strand, hits, low in zip(search.strands, proposed, least.tolist(), strict=True):
+        held = hits.scores[: search.fusion.window].astype(np.float64)
+        lacking = 0 if strand.complete else max(0, size - held.size)
+        windows.append(np.append(held, np.full(lacking, low)))
+    return tuple(windows)
 
 
 def _distinct(positions: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -73,7 +73,30 @@ def test_k_matching_hits_come_whenever_there_are_k(retriever, strands, changed):
         assert {h.id: {n: v.score for n, v in h.strands.items()} for h in hits} == {id: known[id] for id in allowed}
 
 
-@pytest.mark.parametrize("fusion", ["convex", "rrf"])
+@pytest.mark.parametrize("expression", [None, "year < 2005", "year = 2003 AND peer"])
+@pytest.mark.parametrize("query", ["garden", "honey of summer", "xyzzy"])
+def test_statistics_are_of_all_documents_that_may_be_found(retriever, query, expression):
+    """A document without a query term has a score, too: 0. Fewer than a window match, and fewer than it are there."""
+    (ranking,) = retriever.candidates([query], fusion="convex:normalise=zscore", filter=expression)
+    search, raw = ranking.search, ranking.candidates.scores
+    every = np.array([EVERY.get(expression, EVERY["TRUE"])(document) for document in some_documents(300)])
+    positions = np.arange(300)[every]
+    for column, (strand, asked) in enumerate(zip(search.strands, ranking.queries, strict=True)):
+        scores = strand.scores(search.snapshot, asked, positions)
+        deviation = scores.std() or np.inf
+        assert ranking.values[:, column] == pytest.approx((raw[:, column] - scores.mean()) / deviation, abs=1e-6)
+
+
+@pytest.mark.parametrize("normalise", ["zscore", "dbsf", "minmax"])
+def test_the_only_match_is_ahead_of_what_does_not_match(retriever, normalise):
+    retriever.add([Document(id="only", text="platypus")])
+    retriever.commit()
+    hits = retriever.search("platypus", 301, strands="lexical,dense", fusion=f"convex:normalise={normalise}")
+    values = {hit.id: hit.strands["lexical"].normalised for hit in hits}
+    assert values.pop("only") > max(values.values())
+
+
+@pytest.mark.parametrize("fusion", ["convex", "rrf", "convex:normalise=zscore", "convex:normalise=minmax"])
 def test_a_filtered_score_is_the_same_for_every_k(retriever, fusion):
     few, many = (
         retriever.search("honey of summer", k, fusion=fusion, filter="year < 2000", explain=True) for k in (5, 60)
