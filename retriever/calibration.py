@@ -13,6 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import QueryError
+
+KINDS = ("isotonic", "platt")
+UNREADABLE = "this calibration cannot be used: {}; fit one with plait tune --calibrate, or plait tune --reset"
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -52,7 +57,29 @@ class Calibration:
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> Calibration:
-        """Returns the calibration that `to_json` wrote."""
-        return cls(
-            tuple(held["scores"]), tuple(held["probabilities"]), held["kind"], held["source"], dict(held["settings"])
-        )
+        """Returns the calibration that `to_json` wrote.
+
+        Raises:
+            QueryError: something else is held.
+        """
+        try:
+            scores, levels = (np.array(held[name], np.float64) for name in ("scores", "probabilities"))
+            made = cls(
+                tuple(scores.tolist()), tuple(levels.tolist()), held["kind"], held["source"], dict(held["settings"])
+            )
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            raise QueryError(UNREADABLE.format(f"it lacks {error}" if isinstance(error, KeyError) else error)) from None
+        if wrong := _wrong(scores, levels, made.kind):
+            raise QueryError(UNREADABLE.format(wrong))
+        return made
+
+
+def _wrong(scores: NDArray[np.float64], levels: NDArray[np.float64], kind: Any) -> str | None:
+    """Returns what is wrong with the points of a calibration."""
+    if scores.ndim != 1 or scores.shape != levels.shape or not scores.size:
+        return f"scores and probabilities are lists of one length, not of shape {scores.shape} and {levels.shape}"
+    if not np.isfinite(scores).all() or (np.diff(scores) < 0).any():
+        return "scores are finite and ascend"
+    if not ((levels >= 0) & (levels <= 1)).all() or (np.diff(levels) < 0).any():
+        return "probabilities lie between 0 and 1 and never fall"
+    return None if kind in KINDS else f"its kind is one of {', '.join(KINDS)}, not {kind!r}"

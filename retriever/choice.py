@@ -8,7 +8,8 @@ from typing import Any
 
 from .calibration import Calibration
 from .errors import QueryError
-from .fusion import CONVEX, Fusion, chosen, weights_for
+from .fusion import CONVEX, Fusion, check_weights, chosen, weights_for
+from .limits import check_real
 from .normalise import Floats
 from .pipeline import DEFAULT_PIPELINE, NONE, PIPELINE_OF_CHOSEN, Given, Pipeline, kept, pipeline
 from .strands import with_neighbours
@@ -102,7 +103,7 @@ def chosen_for(
 
 
 def checked_settings(settings: Mapping[str, Any], strands: Sequence[str], changed: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings to keep.
+    """Returns settings to keep; where other weights or another fusion come, the record of tuned ones goes.
 
     Raises:
         QueryError: one is unknown, or its value is.
@@ -115,20 +116,32 @@ def checked_settings(settings: Mapping[str, Any], strands: Sequence[str], change
         made["pipeline"] = kept(made["pipeline"], strands)
     if "fusion" in made and made["fusion"] is None:
         made["fusion"] = CONVEX
+    if made.get("weights") is not None:
+        check_weights(made["weights"])
+        # As numbers that JSON has, whatever kind of number they were.
+        made["weights"] = {strand: float(weight) for strand, weight in made["weights"].items()}
+    if made.keys() & {"fusion", "weights"}:
+        made.setdefault("tuned", None)
     chosen_for({**settings, **made}, strands, None, None, None, every=strands)
     return made
 
 
-def check_probability(calibration: Calibration | None, probability: float | None) -> None:
+def check_probability(calibration: Calibration | None, probability: float | None, *, filtered: bool = False) -> None:
     """Checks the least probability that a search asks for.
 
     Raises:
-        QueryError: there is no calibration for these settings, or it is no probability.
+        QueryError: there is no calibration for these settings, a filter acts, or it is no probability.
     """
     if probability is None:
         return
+    check_real("min_probability", probability)
     if not 0 <= probability <= 1:
         raise QueryError(f"min_probability lies between 0 and 1, not {probability!r}")
+    if filtered:
+        raise QueryError(
+            "min_probability does not go with a filter: a calibration is fitted to searches of all documents, and says "
+            "nothing of those that a filter leaves; use min_score"
+        )
     if calibration is None:
         raise QueryError(
             "the index has no calibration for these settings: fit one with plait tune --calibrate, or use min_score"

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
+from typing import Any
 
 from .errors import QueryError
 
 HEAVIEST = 1e6  # weight: beside it a score of the fusion keeps ten digits
+
+
+def check_real(name: str, value: Any) -> None:
+    """Checks that an argument is a number.
+
+    Raises:
+        QueryError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise QueryError(f"{name} is a number, not {value!r}")
 
 
 def within(step: str, least: float, most: float = math.inf, **values: float) -> None:

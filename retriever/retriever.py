@@ -23,6 +23,7 @@ from .choice import Steps, check_probability, checked_settings, chosen_for
 from .documents import Document, IngestError
 from .encoders import Encoders, Given, Neighbour, made_with, remembered
 from .errors import MismatchError, QueryError
+from .fusion import check_weights
 from .hits import Answer
 from .intake import as_document, chunks, fitting, unique
 from .log import QueryLog
@@ -440,6 +441,8 @@ class Retriever:
         Raises:
             QueryError: a name is unknown, or a weight out of range.
         """
+        if weights is not None:
+            check_weights(weights)
         names = self.strands if strands is None else parse_strands(strands, self.strands)
         return deepcopy(chosen_for(self._snapshot.settings, names, fusion, weights, None, every=self.strands).steps)
 
@@ -515,11 +518,14 @@ class Retriever:
             filter: only documents for which this holds, as "year >= 2020 AND 'ml' IN tags" (see `plait.index.filters`);
                 they are chosen before anything is scored, so that k hits come whenever k documents match.
             exactness: 1 lets the sparse strands propose their exact top; less, above 0, lets them miss some of it and
-                be faster on large indexes (see `Snapshot.sparse_search`). Scores are true either way.
-            prove: widen the candidates until no other document can be among the k best, scanning all dense vectors;
-                `Answer.proof` tells what that took.
+                be faster on large indexes (see `Snapshot.sparse_search`). A strand's own scores are true either way,
+                and fused ones by `norm` or `raw`; by what is measured from a strand's best (`bounds` and the others)
+                they move with what was missed, and so with k and depth.
+            prove: widen the candidates until no other document can be among the k best; all dense vectors are scanned
+                then, and sparse strands search with exactness 1, whatever is asked. `Answer.proof` tells what it took.
             min_score: leave out hits whose fused score is lower.
-            min_probability: leave out hits that are less probably relevant, by the index's calibration.
+            min_probability: leave out hits that are less probably relevant, by the index's calibration; it knows no
+                filter, so the two do not go together.
 
         Raises:
             QueryError: the query is empty, a number is out of range, a name is unknown, the fusion cannot be proven, or
@@ -715,14 +721,18 @@ class Retriever:
         min_probability: float | None,
     ) -> searching.Options:
         searching.check_numbers(k, depth, exactness, min_score)
+        searching.check_switches(explain=explain, prove=prove)
+        if weights is not None:
+            check_weights(weights)
         names = self.strands if strands is None else parse_strands(strands, self.strands)
         if not names:
             raise QueryError("no strand was named")
         choice = chosen_for(self._snapshot.settings, names, fusion, weights, pipeline, every=self.strands)
-        check_probability(choice.calibration, min_probability)
+        check_probability(choice.calibration, min_probability, filtered=filter is not None)
+        calibration = choice.calibration if filter is None else None  # it was fitted to what all documents hold
         return searching.Options(
             int(k), names, choice.fusion, choice.weights, int(depth), explain, filter, exactness, choice.pipeline,
-            prove, min_score, choice.weights_from, choice.calibration, min_probability,
+            prove, min_score, choice.weights_from, calibration, min_probability,
         )  # fmt: skip
 
 

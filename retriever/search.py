@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ..index import Snapshot
 from .calibration import Calibration
 from .errors import QueryError
-from .fusion import Fusion, chosen, weights_for
+from .fusion import Fusion, check_weights, chosen, weights_for
 from .hits import Answer, Hit, Match, StrandScore
+from .limits import check_real
 from .pipeline import NONE, Pipeline, pipeline
 from .proof import Proof, prove
 from .ranking import Ranking, Search
@@ -69,7 +70,10 @@ class Ranked(NamedTuple):
 
 
 def check_numbers(k: int, depth: int, exactness: float, min_score: float | None) -> None:
-    """Raises a QueryError where a number of a search is out of range."""
+    """Raises a QueryError where a number of a search is none, or out of range."""
+    check_real("exactness", exactness)
+    if min_score is not None:
+        check_real("min_score", min_score)
     for name, value in (("k", k), ("depth", depth)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise QueryError(f"{name} is how many are wanted: a whole number of at least 1, not {value!r}")
@@ -77,6 +81,13 @@ def check_numbers(k: int, depth: int, exactness: float, min_score: float | None)
         raise QueryError(f"exactness lies above 0 and is at most 1, which is exact; not {exactness!r}")
     if min_score is not None and not np.isfinite(min_score):
         raise QueryError(f"min_score is a finite number, not {min_score!r}")
+
+
+def check_switches(**given: bool) -> None:
+    """Raises a QueryError where what is on or off is neither: a text such as "no" would count as on."""
+    for name, value in given.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise QueryError(f"{name} is True or False, not {value!r}")
 
 
 def check_fusion(fusion: str, weights: Mapping[str, float] | None, strands: Sequence[str]) -> NDArray[np.float64]:
@@ -88,6 +99,7 @@ def check_fusion(fusion: str, weights: Mapping[str, float] | None, strands: Sequ
     taken = chosen(fusion)
     if weights is None:
         return weights_for(strands, taken.weights_among(strands))
+    check_weights(weights)
     for name in weights:
         if name not in taken.weights:
             raise QueryError(f"a weight is given for {name!r}; strands are: {', '.join(taken.weights)}")
@@ -126,9 +138,9 @@ def _fused(
 ) -> Iterator[tuple[Ranking, dict[str, float], _Clock]]:
     check_texts(texts)
     within = None if settings.filter is None else snapshot.select(settings.filter)
-    asked = Search(
-        snapshot, tuple(strands), settings.fusion, settings.reach, within, settings.exactness, exact=settings.prove
-    )
+    # What a strand proposes last bounds what is unseen only where it missed nothing.
+    exactness = 1.0 if settings.prove else settings.exactness
+    asked = Search(snapshot, tuple(strands), settings.fusion, settings.reach, within, exactness, exact=settings.prove)
     clock = _Clock()
     full = not any(strand.name == "dense" for strand in strands)
     encoded = [strand.encode(texts, snapshot, full=full) for strand in strands]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -259,6 +259,8 @@ def parse_strands(given: str | Sequence[str], available: Sequence[str] = ALL_STR
     Raises:
         QueryError: a name is no strand, or the index was made without it.
     """
+    if not isinstance(given, Iterable):
+        raise QueryError(f"strands are names, as 'lexical,dense'; not {given!r}")
     names = [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
     for name in names:
         if name not in ALL_STRANDS:

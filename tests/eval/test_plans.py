@@ -109,7 +109,11 @@ def test_a_file_that_is_not_there(tmp_path):
         ({"depth": "many"}, "system 'x': depth is how many are wanted"),
         ({"weights": {"lexical": 0}}, "system 'x': no strand of lexical has a weight above 0"),
         ({"weights": {"lexical": -1}}, "system 'x': weights must be finite and not negative"),
-        ({"weights": 5}, "system 'x': an option is of a wrong type: "),
+        ({"weights": 5}, "system 'x': weights are numbers by strand, as {'lexical': 0.2, 'dense': 0.8}; not 5"),
+        ({"weights": {"lexical": "a"}}, "system 'x': the weight of 'lexical' is a number, not 'a'"),
+        ({"exactness": "a"}, "system 'x': exactness is a number, not 'a'"),
+        ({"min_score": "a"}, "system 'x': min_score is a number, not 'a'"),
+        ({"prove": "no"}, "system 'x': prove is True or False, not 'no'"),
         ({"filter": "year > 3"}, "system 'x': "),
     ],
 )

@@ -23,6 +23,7 @@ FUSED = [
     "combmax",
     "combanz",
     "convex:normalise=dbsf",
+    "convex:normalise=zscore",
     "convex:normalise=minmax",
     "convex:normalise=rank",
 ]
@@ -64,6 +65,19 @@ def test_a_proven_top_k_is_that_of_all_documents(retriever, query, fusion, k, de
     assert proven.proof.depth >= max(k, depth)
     assert proven.proof.least is not None
     assert proven.proof.threshold < proven.proof.least or proven.proof.depth > 1500
+
+
+def test_a_proof_takes_no_approximation(retriever):
+    """The last that a strand proposes bounds the unseen only where the strand missed nothing."""
+    seen = []
+
+    def look(ranking):
+        seen.append((ranking.search.exactness, ranking.search.exact))
+        return ranking
+
+    retriever.search("bee honey", exactness=0.5, pipeline=[look])
+    retriever.search("bee honey", exactness=0.5, pipeline=[look], prove=True)
+    assert seen == [(0.5, False), (1.0, True)]
 
 
 def test_a_proof_tells_what_it_took(retriever):

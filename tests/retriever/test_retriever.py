@@ -120,6 +120,16 @@ def test_unknown_words_find_nothing_and_k_may_exceed_the_corpus(retriever):
         ({"query": "x", "strands": "lexical,fuzzy"}, "no strand 'fuzzy'; there are: lexical, learned, dense"),
         ({"query": "x", "strands": []}, "no strand was named"),
         ({"query": "x", "fusion": "magic"}, "no fusion 'magic'; there are: convex, rrf"),
+        ({"query": "x", "fusion": 3}, "a fusion is a text, as 'convex' or 'rrf:k=20'; not 3"),
+        ({"query": "x", "strands": 4}, "strands are names, as 'lexical,dense'; not 4"),
+        ({"query": "x", "exactness": "a"}, "exactness is a number, not 'a'"),
+        ({"query": "x", "exactness": None}, "exactness is a number, not None"),
+        ({"query": "x", "min_score": "a"}, "min_score is a number, not 'a'"),
+        ({"query": "x", "min_probability": "0.2"}, "min_probability is a number, not '0.2'"),
+        ({"query": "x", "prove": "no"}, "prove is True or False, not 'no'"),
+        ({"query": "x", "explain": 1}, "explain is True or False, not 1"),
+        ({"query": "x", "weights": [1]}, r"weights are numbers by strand, as .*; not \[1\]"),
+        ({"query": "x", "weights": {"lexical": "a"}}, "the weight of 'lexical' is a number, not 'a'"),
         ({"query": "x", "weights": {"lexica": 1}}, "a weight is given for 'lexica'"),
         ({"query": "x", "weights": {"lexical": 0}}, "has a weight above 0"),
     ],
@@ -579,3 +589,66 @@ def test_info_tells_what_acts(retriever):
     assert facts["weights"] == {"lexical": 0.135, "learned": 0.07, "dense": 0.795}
     assert (facts["weights_from"], facts["pipeline"]) == ("plait", "questions,feedback")
     assert facts["encoders"]["dense"]["name"] == "letters"
+
+
+MAP = {"scores": [0.0, 0.5, 1.0], "probabilities": [0.1, 0.2, 0.9], "kind": "platt", "source": "us", "settings": {}}
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"fusion": 3}, "a fusion is a text"),
+        ({"weights": [1]}, "weights are numbers by strand"),
+        ({"weights": {"lexical": "a"}}, "the weight of 'lexical' is a number, not 'a'"),
+        ({"calibration": 3}, "this calibration cannot be used"),
+        ({"calibration": {**MAP, "scores": [0.0, 1.0]}}, r"lists of one length, not of shape \(2,\) and \(3,\)"),
+        ({"calibration": {**MAP, "scores": [], "probabilities": []}}, "lists of one length"),
+        ({"calibration": {**MAP, "scores": [0.0, 1.0, 0.5]}}, "scores are finite and ascend"),
+        ({"calibration": {**MAP, "scores": [0.0, 1.0, float("nan")]}}, "scores are finite and ascend"),
+        ({"calibration": {**MAP, "probabilities": [0.0, 1.0, 0.5]}}, "lie between 0 and 1 and never fall"),
+        ({"calibration": {**MAP, "probabilities": [0.0, 1.0, 1.5]}}, "lie between 0 and 1 and never fall"),
+        ({"calibration": {**MAP, "scores": ["a", "b", "c"]}}, "this calibration cannot be used: could not convert"),
+        ({"calibration": {**MAP, "kind": "beta"}}, "its kind is one of isotonic, platt, not 'beta'"),
+        ({"calibration": {"scores": [1.0]}}, "it lacks 'probabilities'"),
+    ],
+)
+def test_what_cannot_be_settled_says_why(retriever, given, text):
+    with pytest.raises(QueryError, match=text):
+        retriever.settle(**given)
+
+
+def test_the_record_of_tuned_weights_goes_with_them(retriever):
+    def tuned(**given):
+        retriever.settle(**given)
+        retriever.commit()
+        return retriever.info()["tuned"]
+
+    weights, record = {"lexical": 0.5, "dense": 0.5}, {"source": "qrels"}
+    assert tuned(weights=weights, tuned=record) == record
+    assert tuned(pipeline="none") == record
+    assert tuned(weights={"lexical": 1}) is None
+    assert tuned(weights=weights, tuned=record) == record
+    assert tuned(fusion="rrf") is None
+
+
+def test_a_probability_knows_no_filter(retriever):
+    facts = retriever.info()
+    fitted = {name: facts[name] for name in ("fusion", "weights", "pipeline")}
+    retriever.settle(calibration={**MAP, "settings": fitted})
+    retriever.commit()
+    assert retriever.search("bee", min_probability=0.1)[0].probability > 0.1
+    assert retriever.search("bee", filter="id != 'x'")[0].probability is None
+    with pytest.raises(QueryError, match=r"min_probability does not go with a filter: .*; use min_score"):
+        retriever.search("bee", filter="id != 'x'", min_probability=0.1)
+
+
+def test_a_broken_calibration_of_before_is_told_and_taken_back(retriever):
+    retriever.settle()
+    writer = retriever._writing()
+    writer.put_setting("calibration", {**MAP, "scores": [2.0]})
+    retriever.commit()
+    with pytest.raises(QueryError, match=r"this calibration cannot be used: .*plait tune --reset"):
+        retriever.search("bee")
+    retriever.settle(calibration=None)
+    retriever.commit()
+    assert retriever.search("bee")
