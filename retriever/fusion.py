@@ -283,7 +283,7 @@ def weights_for(strands: Sequence[str], given: Mapping[str, float]) -> NDArray[n
     return values
 
 
-def _float(number: Real) -> float:
+def _float(number: float) -> float:
     try:
         return float(number)
     except OverflowError:  # a whole number may be too large
