@@ -81,6 +81,8 @@ def measure_named(name: str) -> Measure:
     Raises:
         EvalError: ir_measures does not know it, or weights cannot be chosen by it.
     """
+    if name == "R":  # the others have one of their own
+        raise EvalError("R takes a cutoff, as R@100")
     (known,) = parse_measures([name])
     form = _FORM.fullmatch(known)
     if form is None or form["name"] not in GAINS:

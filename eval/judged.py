@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,6 +184,7 @@ def judge(
     names: Sequence[str] = (),
     least: int = FEW,
     fusion: str | None = None,
+    steps: Callable[[Ranking], Ranking] | None = None,
     on_query: Callable[[int], None] | None = None,
 ) -> Judged:
     """Returns judged queries with the candidates that an index finds for them.
@@ -197,12 +199,18 @@ def judge(
         names: of these features.
         least: how many judged queries there must be.
         fusion: a convex fusion whose values are taken; None for the index's own, or plait's where that is none.
+        steps: of a pipeline, taken before candidates are looked at; None for none.
         on_query: told of every query that is done.
 
     Raises:
-        EvalError: queries and qrels do not overlap, too few queries are judged, or the judged documents are not those
-            of this index.
+        EvalError: a grade or the depth is no whole number, queries and qrels do not overlap, too few queries are
+            judged, or the judged documents are not those of this index.
     """
+    if isinstance(depth, bool) or not isinstance(depth, (int, np.integer)) or depth < 1:
+        raise EvalError(
+            f"depth is how many candidates each strand proposes: a whole number of at least 1, not {depth!r}"
+        )
+    check_grades(qrels)
     shared = [query for query, judged in qrels.items() if query in queries and any(g > 0 for g in judged.values())]
     _check(queries, qrels, shared, least)
     kept = str(fusion or retriever.info()["fusion"])
@@ -211,7 +219,8 @@ def judge(
     own = own_in_index(retriever, queries, {query: qrels[query] for query in shared})
     rankings = retriever.candidates([queries[query] for query in shared], depth=depth)
     for query, ranking in zip(shared, rankings, strict=True):
-        found.append(_of(query, ranking, qrels[query], fusion, look, dropped={query} & own))
+        taken = ranking if steps is None else steps(ranking)
+        found.append(_of(query, taken, qrels[query], fusion, look, dropped={query} & own))
         if on_query is not None:
             on_query(1)
     relevant = {document for query in shared for document, grade in qrels[query].items() if grade > 0}
@@ -222,6 +231,18 @@ def judge(
             "are these the qrels of another collection?"
         )
     return Judged(tuple(found), retriever.strands, depth, len(unknown), source, fusion, tuple(names))
+
+
+def check_grades(qrels: Mapping[str, Mapping[str, Any]]) -> None:
+    """Checks that all judgements are whole numbers.
+
+    Raises:
+        EvalError: one is not, as .5, which would count as 0.
+    """
+    for query, judged in qrels.items():
+        for document, grade in judged.items():
+            if not isinstance(grade, Real) or grade != grade // 1:  # NaN and infinity are not equal to theirs
+                raise EvalError(f"grades are whole numbers; that of {document!r} for the query {query!r} is {grade!r}")
 
 
 def _check(queries: Mapping[str, str], qrels: Qrels, shared: Sequence[Any], least: int) -> None:

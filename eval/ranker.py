@@ -13,7 +13,7 @@ from .calibrating import logistic
 from .contract import EvalError
 from .gains import Floats, measure_named
 from .judged import Judged, JudgedQuery
-from .statistics import bootstrap_means, check_folds, percentile_interval
+from .statistics import bootstrap_means, check_folds, check_seed, percentile_interval
 
 if TYPE_CHECKING:
     from ..retriever import Ranking
@@ -36,7 +36,7 @@ class Trained:
         ranker: trained on all queries.
         measure: what it was measured by.
         queries: how many.
-        before: the mean as the index ranks now, before any step.
+        before: the mean as the index ranks now, with the steps that the queries were judged with.
         after: the mean by rankers that other queries trained.
         interval: of `after`, 95 %, bootstrap percentile over queries.
         gain: of `after - before`, the same.
@@ -49,6 +49,11 @@ class Trained:
     after: float
     interval: tuple[float, float]
     gain: tuple[float, float]
+
+    @property
+    def better(self) -> bool:
+        """Whether the interval of the gain lies above 0."""
+        return self.gain[0] > 0
 
     def to_json(self) -> dict[str, Any]:
         """Returns everything but the model as plain JSON values."""
@@ -79,11 +84,15 @@ def train(
         seed: of folds, resamples and trees.
 
     Raises:
-        EvalError: an unknown kind or measure, fewer than two folds, or lightgbm is not there.
+        EvalError: an unknown kind or measure, fewer than two folds, a seed below 0, queries without features, or
+            lightgbm is not there.
     """
     check_folds(folds)
+    check_seed(seed)
     if kind not in TRAINERS:
         raise EvalError(f"no ranker {kind!r}; there are: {', '.join(TRAINERS)}")
+    if any(query.features.ndim != 2 or not query.features.shape[1] for query in judged.queries):
+        raise EvalError("these queries hold no features to learn from: judge them with look=seen")
     wanted, learn = measure_named(measure), TRAINERS[kind]
     count, random = len(judged), np.random.default_rng(seed)
     values = np.empty(count)

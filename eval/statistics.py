@@ -7,6 +7,7 @@ that a table of systems and measures costs two matrix products.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +117,16 @@ def check_folds(folds: int) -> None:
     """
     if folds < 2:
         raise EvalError(f"a cross-validation has at least 2 folds, not {folds}")
+
+
+def check_seed(seed: Any) -> None:
+    """Raises an error unless a random generator takes such a seed.
+
+    Raises:
+        EvalError: it is no whole number, or negative.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise EvalError(f"a seed is a whole number of at least 0, not {seed!r}")
 
 
 def _parts(samples: int, count: int) -> Iterator[int]:

@@ -51,6 +51,13 @@ def test_folds(folds):
         train(made(10), folds=folds)
 
 
+def test_queries_without_features_teach_nothing(hybrid):
+    with pytest.raises(EvalError, match="hold no features to learn from: judge them with look=seen"):
+        train(judge(hybrid, QUERIES, QRELS, least=1))
+    with pytest.raises(EvalError, match="a seed is a whole number of at least 0, not -1"):
+        train(made(10), seed=-1)
+
+
 def test_trees_are_those_of_lightgbm(monkeypatch):
     import lightgbm
 
