@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..retriever.fusion import CONVEX
+from ..retriever.errors import QueryError
+from ..retriever.fusion import CONVEX, weights_for
 from ..retriever.fusion import chosen as chosen_fusion
 from .contract import EvalError
 from .gains import Floats, Measure, measure_named
 from .judged import Judged
-from .statistics import SAMPLES, bootstrap_means, check_folds, percentile_interval
+from .statistics import SAMPLES, bootstrap_means, check_folds, check_seed, percentile_interval
 
 STEP, COARSE = 0.025, 0.05  # of the grid; with more than `FINE` strands the second
 FINE = 3
@@ -160,9 +161,13 @@ def tune(
         seed: of folds and resamples.
 
     Raises:
-        EvalError: the measure or the step cannot be, or there are fewer than two folds.
+        EvalError: the measure, the step, the prior or the seed cannot be, there are fewer than two folds, or they are
+            drawn less than once.
     """
     check_folds(folds)
+    check_seed(seed)
+    if repeats is not None and repeats < 1:
+        raise EvalError(f"folds are drawn at least once, not {repeats!r} times")
     wanted = measure_named(measure)
     chosen = choosing(judged, wanted, prior=prior, step=step)
     values = chosen.crossed(folds, REPEATS[len(judged) < ENOUGH] if repeats is None else repeats, seed)
@@ -211,12 +216,23 @@ def choosing(
     judged: Judged, measure: Measure, *, prior: Mapping[str, float] | None = None, step: float | None = None
 ) -> Choosing:
     """Returns what weights are chosen from; the arguments are those of `tune`."""
+    if prior is not None:
+        _check_prior(prior, judged.strands)
     known = chosen_fusion(CONVEX).weights_among(judged.strands) if prior is None else prior
     count = len(judged.strands)
     grid, near = simplex(count, step or (STEP if count <= FINE else COARSE)), shares(known, judged.strands)
     heard = judged.part(range(0, len(judged), _every(len(judged))))
     likelihood = heard.likelihood(grid, judged.spread(near) * TEMPERATURES)
     return Choosing(grid, judged.table(grid, measure), likelihood, -PRIOR * ((grid - near) ** 2).sum(axis=1))
+
+
+def _check_prior(prior: Mapping[str, float], strands: Sequence[str]) -> None:
+    try:
+        weights_for(strands, prior)
+    except QueryError as error:
+        raise EvalError(f"the prior cannot be: {error}") from None
+    if unknown := [name for name in prior if name not in strands]:
+        raise EvalError(f"the prior cannot be: no strand {unknown[0]!r}; there are: {', '.join(strands)}")
 
 
 def _every(queries: int) -> int:

@@ -19,7 +19,7 @@ from ..index.database import digest
 from ..index.writer import TIDIED, Compaction, check_compaction
 from . import parents
 from . import search as searching
-from .choice import Steps, check_probability, checked_settings, chosen_for
+from .choice import SETTINGS, Steps, check_probability, checked_settings, chosen_for
 from .documents import Document, IngestError
 from .encoders import Encoders, Given, Neighbour, made_with, remembered
 from .errors import MismatchError, QueryError
@@ -411,6 +411,11 @@ class Retriever:
     def strands(self) -> tuple[str, ...]:
         """The strands this index has."""
         return tuple(self._encoders.names)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `settle` takes, as the index keeps it as of the last commit; None for what is plait's own."""
+        return deepcopy({name: self._snapshot.settings.get(name) for name in SETTINGS})
 
     def strand(self, name: str) -> Strand:
         """Returns a strand of this index: its encoder, its queries and its scores (see `plait.retriever.strands`).

@@ -12,6 +12,7 @@ from plait.eval.judged import Judged, JudgedQuery
 from plait.eval.trial import try_out
 from plait.eval.tuning import choosing, shares, simplex
 from plait.retriever import Retriever
+from plait.retriever.pipeline import pipeline
 from scipy.special import log_softmax
 
 from .conftest import QRELS, QUERIES
@@ -247,3 +248,62 @@ def test_a_trial_tells_the_steps_of_searches_with_the_tuned_weights(fruit, tmp_p
         assert trial.pipeline == "feedback,host:field=url:hosts={'a.example': 1.0, 'b.example': 0.5}"
         alone = replace(fused, weights={"lexical": 1.0, "dense": 0.0})
         assert try_out(retriever, judged, alone).pipeline == "none"
+
+
+def test_a_trial_asks_for_plaits_own_weights_where_the_index_has_others(fruit, tmp_path):
+    with Retriever.create(tmp_path / "i", strands="lexical,dense") as retriever:
+        retriever.add(fruit.documents())
+        retriever.commit()
+        judged = judge(retriever, QUERIES, QRELS, least=1)
+        found = tune(judged)
+        plain = try_out(retriever, judged, found)
+        assert plain.own is None
+        retriever.settle(fusion="rrf", weights={"lexical": 1, "dense": 0})
+        retriever.commit()
+        assert try_out(retriever, judged, found).own == plain.before
+    assert not replace(plain, before=0.2, after=0.5, error=0.1, own=0.6).better
+    assert replace(plain, before=0.2, after=0.5, error=0.1, own=0.5).better
+
+
+@pytest.mark.parametrize("grade", [0.5, float("nan"), "1", None])
+def test_grades_are_whole_numbers(hybrid, grade):
+    with pytest.raises(EvalError, match="grades are whole numbers; that of 'a' for the query 'q1' is "):
+        judge(hybrid, QUERIES, {**QRELS, "q1": {"a": grade}}, least=1)
+    assert judge(hybrid, QUERIES, {**QRELS, "q1": {"a": 2.0}}, least=1).queries[0].judged == {"a": 2}
+
+
+def test_candidates_behind_steps_are_those_of_a_search(hybrid):
+    """What is judged with the index's steps ranks as its searches do."""
+    steps = pipeline(hybrid.steps())
+    judged = judge(hybrid, QUERIES, QRELS, least=1, steps=steps)
+    run = hybrid.run(QUERIES, 5)
+    for query in judged.queries:
+        assert dict(zip(query.ids, query.fused.tolist(), strict=True)) == run[query.query]
+    assert run != hybrid.run(QUERIES, 5, pipeline="none")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prior": {"lexical": float("nan")}}, "the prior cannot be: weights must be finite and not negative"),
+        ({"prior": {"lexical": -1, "dense": 2}}, "the prior cannot be: weights must be finite and not negative"),
+        (
+            {"prior": {"lexical": 0, "dense": 0}},
+            "the prior cannot be: no strand of lexical, dense has a weight above 0",
+        ),
+        ({"prior": {"lexical": 1, "sparse": 1}}, "the prior cannot be: no strand 'sparse'; there are: lexical, dense"),
+        ({"repeats": 0}, "folds are drawn at least once, not 0 times"),
+        ({"seed": -1}, "a seed is a whole number of at least 0, not -1"),
+    ],
+)
+def test_what_tuning_cannot_take(given, message):
+    with pytest.raises(EvalError, match=message):
+        tune(made(6, 0), **given)
+
+
+@pytest.mark.parametrize("depth", [0, 2.5, True])
+def test_the_depth_is_named(hybrid, depth):
+    with pytest.raises(
+        EvalError, match="depth is how many candidates each strand proposes: a whole number of at least"
+    ):
+        judge(hybrid, QUERIES, QRELS, least=1, depth=depth)
