@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..eval import EvalError, load_beir, read_qrels
-from ..eval.calibrating import calibrate
+from ..eval.calibrating import KINDS, calibrate
 from ..eval.contract import Qrels
 from ..eval.diagram import reliability_page
 from ..eval.gains import measure_named
@@ -21,11 +21,14 @@ from ..eval.ranker import TRAINERS, seen, train
 from ..eval.trial import Trial, try_out
 from ..eval.tuning import Tuned, tune
 from ..retriever import QueryError, Retriever
+from ..retriever.choice import Steps
 from ..retriever.log import read_log
+from ..retriever.pipeline import NONE, pipeline
 from . import console, searching
 from .render import scores_table
 
 LABEL_FREE = "label-free"
+CALIBRATIONS = (*KINDS, LABEL_FREE)
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,7 @@ def run(request: Request) -> None:
 def _check(request: Request) -> None:
     """Raises an error where an option lacks, or would be ignored."""
     files = request.queries is not None or request.qrels is not None
-    unlabelled = request.label_free or request.calibrate == LABEL_FREE
-    given = [files, request.data is not None, request.log is not None, unlabelled, request.reset]
+    given = [files, request.data is not None, request.log is not None, _unlabelled(request), request.reset]
     if sum(given) != 1 or (files and (request.queries is None or request.qrels is None)):
         raise QueryError(
             "say what to learn from: --queries FILE and --qrels FILE, --data FOLDER or --log FILE; or nothing, with "
@@ -93,8 +95,34 @@ def _check(request: Request) -> None:
     measure_named(request.measure)
     if request.ranker is not None and request.ranker not in TRAINERS:
         raise EvalError(f"no ranker {request.ranker!r}; there are: {', '.join(TRAINERS)}")
+    if request.calibrate is not None and request.calibrate not in CALIBRATIONS:
+        raise EvalError(f"no calibration {request.calibrate!r}; there are: {', '.join(CALIBRATIONS)}")
     if request.depth < 1:
         raise QueryError(f"--depth is how many are wanted: a whole number of at least 1, not {request.depth}")
+    _check_heard(request)
+    for option, path in (("--report", request.report), ("--out", request.out)):
+        if path is not None:
+            searching.check_no_folder(option, path)
+
+
+def _check_heard(request: Request) -> None:
+    """Raises an error where an option is given that nothing would hear."""
+    judged = "--queries, --data or --log"
+    plain = request.reset or request.label_free or request.calibrate is not None
+    deaf = [
+        ("split", request.data is None, "--data"),
+        ("skip_bad", request.reset or _unlabelled(request), judged),
+        ("measure", plain, "weights and --ranker"),
+        ("depth", plain, "weights and --ranker"),
+        ("seed", request.reset, "what is drawn by chance, and --reset draws nothing"),
+    ]
+    for name, ignored, wanted in deaf:
+        if ignored and getattr(request, name) != getattr(Request, name):
+            raise QueryError(f"--{name.replace('_', '-')} goes with {wanted}; leave it out")
+
+
+def _unlabelled(request: Request) -> bool:
+    return request.label_free or request.calibrate == LABEL_FREE
 
 
 def _reset(retriever: Retriever, request: Request) -> None:
@@ -110,13 +138,14 @@ def _reset(retriever: Retriever, request: Request) -> None:
 
 
 def _weights(retriever: Retriever, request: Request) -> None:
+    _hold(retriever, request)
     queries, qrels, source = _collection(request)
     judged = _judged(retriever, queries, qrels, source, request)
     facts = retriever.info()
-    own = facts["weights"] if facts["weights_from"] == "the index" and facts["tuned"] is None else None
-    found = tune(judged, prior=own, measure=request.measure, seed=request.seed)
-    trial = try_out(retriever, judged, found, prior=own, seed=request.seed)
-    written = trial.better and not request.dry_run
+    found = tune(judged, measure=request.measure, seed=request.seed)
+    trial = try_out(retriever, judged, found, seed=request.seed)
+    same = (facts["fusion"], facts["weights"]) == (found.fusion, found.weights)
+    written = trial.better and not same and not request.dry_run
     if written:
         about = {"source": found.source, "queries": found.queries, "measure": found.measure}
         record = {**about, **trial.to_json(), "date": now(), "plait": version("plait")}
@@ -126,16 +155,24 @@ def _weights(retriever: Retriever, request: Request) -> None:
         told_of = {"had": facts["weights"], "searched": trial.to_json(), "written": written}
         console.print_json({**found.to_json(), **told_of})
         return
-    _print(found, trial, facts, request, written=written)
+    _print(found, trial, facts, request, written=written, same=same)
+
+
+def _hold(retriever: Retriever, request: Request) -> None:
+    """Takes the writer's lock where something may be written, so that another writer is met before the work."""
+    if not request.dry_run:
+        retriever.settle()
 
 
 def _calibration(retriever: Retriever, request: Request) -> None:
+    _hold(retriever, request)
     if request.calibrate == LABEL_FREE:
         found = calibrate_label_free(retriever, seed=request.seed)
     else:
         queries, qrels, source = _collection(request)
         found = calibrate(retriever, queries, qrels, kind=request.calibrate or "", source=source, seed=request.seed)
-    if not request.dry_run:
+    written = found.better and not request.dry_run
+    if written:
         retriever.settle(calibration=found.calibration.to_json())
         retriever.commit()
     if request.report is not None:
@@ -143,7 +180,7 @@ def _calibration(retriever: Retriever, request: Request) -> None:
         request.report.write_text(reliability_page(found), encoding="utf-8")
         console.note(f"wrote {request.report}")
     if request.as_json:
-        console.print_json({**found.to_json(), "written": not request.dry_run})
+        console.print_json({**found.to_json(), "written": written})
         return
     rows = [(f"{low:.3f}", f"{seen:.3f}", f"{count:,}") for low, seen, count in found.near.bins]
     console.out.print(
@@ -158,10 +195,15 @@ def _calibration(retriever: Retriever, request: Request) -> None:
         f"expected calibration error {found.near.error:.4f}, Brier {found.near.brier:.4f} "
         f"(of the mean alone {found.near.base:.4f}); documents that nobody judged count as not relevant"
     )
-    if request.dry_run:
+    if written:
+        console.out.print(f"{request.index} keeps it for searches with these settings; hits have a probability now")
+    elif found.better:
         console.out.print("nothing was written: --dry-run")
     else:
-        console.out.print(f"{request.index} keeps it for searches with these settings; hits have a probability now")
+        console.out.print(
+            "nothing was written: the scores say no more of relevance than its mean does, by the Brier score of "
+            "queries that had no say"
+        )
 
 
 def _label_free(retriever: Retriever, request: Request) -> None:
@@ -183,22 +225,35 @@ def _label_free(retriever: Retriever, request: Request) -> None:
 
 def _ranker(retriever: Retriever, request: Request) -> None:
     queries, qrels, source = _collection(request)
-    judged = _judged(retriever, queries, qrels, source, request, look=seen)
+    steps = retriever.steps()
+    judged = _judged(retriever, queries, qrels, source, request, look=seen, steps=pipeline(steps))
     found = train(judged, kind=request.ranker or "", measure=request.measure, seed=request.seed)
-    if request.out is not None and not request.dry_run:
+    written = request.out is not None and not request.dry_run
+    if request.out is not None and written:
         request.out.parent.mkdir(parents=True, exist_ok=True)
         held = {**found.ranker.to_json(), "trained": {**found.to_json(), "plait": version("plait"), "date": now()}}
         request.out.write_text(console.json_text(held) + "\n", encoding="utf-8")
         console.note(f"wrote {request.out}")
     if request.as_json:
-        console.print_json({**found.to_json(), "written": not request.dry_run})
+        console.print_json({**found.to_json(), "written": written})
         return
     console.out.print(
-        f"{found.ranker.kind} on {found.queries:,} queries: {found.measure} {found.after:.4f} cross-validated, "
-        f"{found.before:.4f} without; gain {found.after - found.before:+.4f} "
-        "({:+.4f} to {:+.4f})".format(*found.gain)
+        f"{found.ranker.kind} on {found.queries:,} queries: {found.measure} {found.after:.4f} cross-validated, behind "
+        f"the steps of searches ({pipeline(steps).name}), {found.before:.4f} without; gain "
+        f"{found.after - found.before:+.4f} " + "({:+.4f} to {:+.4f})".format(*found.gain)
     )
-    console.out.print(f"use it with --pipeline rescore:model={request.out}, where it gains enough to be worth it")
+    if not found.better:
+        console.out.print("that may be luck: searches are better left as they are")
+    elif written:
+        console.out.print(f"use it with {_behind(steps, request.out)}")
+
+
+def _behind(steps: Steps, model: Path | None) -> str:
+    """Returns how to search with a ranker behind the steps that searches take now."""
+    step = f"rescore:model={model}"
+    if not isinstance(steps, str):  # its options may be lists and mappings, which one text cannot hold
+        return f"the step {step} behind those that the index keeps"
+    return f"--pipeline {step if steps == NONE else f'{steps},{step}'}"
 
 
 def now() -> str:
@@ -246,7 +301,9 @@ def _judged(
     return judged
 
 
-def _print(found: Tuned, trial: Trial, facts: Mapping[str, Any], request: Request, *, written: bool) -> None:
+def _print(
+    found: Tuned, trial: Trial, facts: Mapping[str, Any], request: Request, *, written: bool, same: bool
+) -> None:
     rows = [
         ("as it is", told(facts["weights"]), f"{found.before:.4f}", ""),
         ("tuned", told(found.weights), f"{found.after:.4f}", "{:.4f} to {:.4f}".format(*found.interval)),
@@ -259,15 +316,32 @@ def _print(found: Tuned, trial: Trial, facts: Mapping[str, Any], request: Reques
         f"{trial.after:.4f} tuned ({trial.pipeline}); it gains {trial.after - trial.before:+.4f} "
         "({:+.4f} to {:+.4f})".format(*trial.gain)
     )
+    if trial.own is not None:
+        console.out.print(f"with plait's own weights and steps searches have {trial.own:.4f}")
     console.out.print("tuned is cross-validated: each query is ranked by weights that others chose")
+    strongest = max(found.alone, key=lambda strand: found.alone[strand])
+    if found.strand is None and found.alone[strongest] > found.after:
+        console.out.print(f"{strongest} alone has more before any step, but not by two standard errors")
+    console.out.print(_outcome(trial, facts, request, told(found.weights), written=written, same=same))
+    if written and facts["calibrated"]:
+        console.note("its calibration was fitted to other weights and tells nothing now; fit it anew: --calibrate")
+
+
+def _outcome(
+    trial: Trial, facts: Mapping[str, Any], request: Request, weights: str, *, written: bool, same: bool
+) -> str:
+    """Returns what was written, or why nothing was."""
     if written:
-        console.out.print(f"{request.index} keeps {told(found.weights)}; plait tune --reset takes them back")
-        if facts["calibrated"]:
-            console.note("its calibration was fitted to other weights and tells nothing now; fit it anew: --calibrate")
-    elif trial.better:
-        console.out.print("nothing was written: --dry-run")
-    else:
-        console.out.print("nothing was written: searches gain no more than a standard error, which may be luck")
+        by_hand = facts["weights_from"] == "the index" and facts["tuned"] is None
+        lost = f", not to {told(facts['weights'])}, which somebody set" if by_hand else ""
+        return f"{request.index} keeps {weights}; plait tune --reset goes back to plait's own weights{lost}"
+    if same:
+        return "nothing was written: the index has these weights"
+    if trial.better:
+        return "nothing was written: --dry-run"
+    if trial.own is not None and trial.own > max(trial.after, trial.before):
+        return "nothing was written: plait's own weights have more; plait tune --reset goes back to them"
+    return "nothing was written: searches gain no more than a standard error, which may be luck"
 
 
 def told(weights: Mapping[str, float]) -> str:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ..retriever.calibration import Calibration
 from .contract import EvalError, Qrels, Run
 from .gains import Floats
-from .judged import FEW
+from .judged import FEW, check_grades
 from .own import own_in_index, without_own
-from .statistics import check_folds
+from .statistics import check_folds, check_seed
 
 if TYPE_CHECKING:
     from ..retriever import Retriever
@@ -95,6 +95,11 @@ class Calibrated:
     all: Reliability
     near: Reliability
     queries: int
+
+    @property
+    def better(self) -> bool:
+        """Whether it says more of the first 10 hits of queries that had no say in it than their mean does."""
+        return self.near.brier < self.near.base
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values."""
@@ -221,10 +226,12 @@ def calibrate(
         seed: of the folds.
 
     Raises:
-        EvalError: an unknown kind, fewer than two folds, fewer than five judged queries, fewer than two of them with
-            hits, or no relevant document among these.
+        EvalError: an unknown kind, a grade that is no whole number, a seed below 0, fewer than two folds, fewer than
+            five judged queries, fewer than two of them with hits, or no relevant document among these.
     """
     check_folds(folds)
+    check_seed(seed)
+    check_grades(qrels)
     if kind not in KINDS:
         raise EvalError(f"no calibration {kind!r}; there are: {', '.join(KINDS)}")
     asked = {query: queries[query] for query in qrels if query in queries and any(g > 0 for g in qrels[query].values())}

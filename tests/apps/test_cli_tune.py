@@ -91,6 +91,52 @@ def test_better_weights_are_written_and_taken_back(plait, plurals, files):
     assert weights(plurals)[1:] == ("plait", None)
 
 
+def settled(place, **given):
+    with Retriever.open(place) as retriever:
+        retriever.settle(**given)
+
+
+def test_tuning_again_changes_nothing(plait, plurals, files):
+    """The index's weights are no prior: what was chosen once would move the choice on."""
+    first = plait("tune", plurals, *files, "--json").json
+    assert first["written"]
+    held = weights(plurals)
+    again = plait("tune", plurals, *files)
+    assert "nothing was written: the index has these weights" in again.out
+    assert weights(plurals) == held
+    settled(plurals, weights={"lexical": 1, "dense": 0})
+    assert weights(plurals)[2] is None
+    said = plait("tune", plurals, *files)
+    assert "goes back to plait's own weights, not to lexical=1,dense=0, which somebody set" in " ".join(
+        said.out.split()
+    )
+    assert weights(plurals)[0] == first["weights"]
+
+
+def test_plaits_own_weights_are_tried_where_the_index_has_others(plait, plurals, files):
+    found = plait("tune", plurals, *files, "--json", "--dry-run").json["searched"]
+    assert found["own"] > found["before"]
+    said = plait("tune", plurals, *files, "--dry-run")
+    assert f"with plait's own weights and steps searches have {found['own']:.4f}" in said.out
+    settled(plurals, weights=None)
+    assert plait("tune", plurals, *files, "--json", "--dry-run").json["searched"]["own"] is None
+
+
+def test_a_calibration_that_says_nothing_is_not_written(plait, plurals, files, tmp_path):
+    """What is relevant here has the lowest scores: nothing that never falls tells it apart."""
+    with Retriever.open(plurals) as retriever:
+        run = retriever.run(QUERIES, 10)
+    rows = [(query, word) for number, query in enumerate(QUERIES) for word in list(run[query])[-1 - number % 4 :]]
+    qrels = tmp_path / "worst.tsv"
+    qrels.write_text("".join(f"{query}\t{word}\t1\n" for query, word in rows))
+    said = plait("tune", plurals, *files[:3], qrels, "--calibrate", "isotonic")
+    assert "nothing was written: the scores say no more of relevance than its mean does" in " ".join(said.out.split())
+    found = plait("tune", plurals, *files[:3], qrels, "--calibrate", "isotonic", "--json").json
+    assert found["written"] is False
+    assert found["first_10"]["brier"] >= found["first_10"]["brier_of_the_mean"]
+    assert plait("info", plurals, "--json").json["calibrated"] is False
+
+
 def test_the_table(plait, wood, files):
     said = plait("tune", wood, *files, "--dry-run")
     assert said.out.startswith("10 judged queries, before any step")
@@ -112,6 +158,17 @@ def test_the_table(plait, wood, files):
         (("--data", "nowhere", "--ranker", "x", "--out", "y"), "no ranker 'x'; there are: logistic, lambdamart"),
         (("--reset", "--label-free"), "say what to learn from"),
         (("--label-free", "--calibrate", "label-free"), "--label-free and --calibrate are jobs of their own"),
+        (("--data", "x", "--calibrate", "platt", "--depth", "9"), "--depth goes with weights and --ranker; leave it"),
+        (("--data", "x", "--calibrate", "platt", "--measure", "RR@10"), "--measure goes with weights and --ranker"),
+        (("--label-free", "--measure", "RR@10"), "--measure goes with weights and --ranker; leave it out"),
+        (("--label-free", "--depth", "9"), "--depth goes with weights and --ranker; leave it out"),
+        (("--label-free", "--split", "train"), "--split goes with --data; leave it out"),
+        (("--queries", "q", "--qrels", "q", "--split", "train"), "--split goes with --data; leave it out"),
+        (("--calibrate", "label-free", "--skip-bad"), "--skip-bad goes with --queries, --data or --log; leave it out"),
+        (("--reset", "--seed", "3"), "--seed goes with what is drawn by chance"),
+        (("--data", "x", "--calibrate", "platt", "--report", "."), ". is a folder; --report takes the file to write"),
+        (("--data", "x", "--ranker", "logistic", "--out", "."), ". is a folder; --out takes the file to write"),
+        (("--data", "x", "--measure", "R"), "R takes a cutoff, as R@100"),
     ],
 )
 def test_what_is_wrong_is_told(plait, index, options, message):
@@ -132,8 +189,10 @@ def test_too_few_queries_and_other_measures(plait, wood, files, tmp_path):
 def test_an_index_that_is_being_written(plait, plurals, files):
     with Retriever.open(plurals) as other:
         other.add([{"id": "new", "text": "new"}])
-        said = plait("tune", plurals, *files, code=1)
-    assert "error:" in said.err
+        for job in ((), ("--calibrate", "platt")):  # before anything is read
+            said = plait("tune", plurals, "--data", "nowhere", *job, code=1)
+            assert "is being written by another process" in " ".join(said.err.split())
+        assert plait("tune", plurals, *files, "--dry-run", "--json").json["written"] is False
     assert weights(plurals)[2] is None
 
 
@@ -156,7 +215,7 @@ def test_calibration(plait, plurals, files, tmp_path):
 
 def test_calibrations_by_name(plait, plurals, files):
     assert (
-        "no calibration 'x'; there are: isotonic, platt"
+        "no calibration 'x'; there are: isotonic, platt, label-free"
         in plait("tune", plurals, *files, "--calibrate", "x", code=1).err
     )
     assert "--report goes with --calibrate" in plait("tune", plurals, *files, "--report", "r.html", code=1).err
@@ -195,6 +254,8 @@ def test_a_ranker(plait, plurals, files, tmp_path):
     assert said.err == f"wrote {path}\n"
     held = json.loads(path.read_text())
     assert held["trained"]["queries"] == 10
+    again = plait("tune", plurals, *files, "--ranker", "logistic", "--out", path, "--dry-run")
+    assert "--pipeline" not in again.out
     with Retriever.open(plurals) as retriever:
         assert retriever.search("birch", pipeline=f"rescore:model={path}").pipeline == f"rescore:model={path}"
 

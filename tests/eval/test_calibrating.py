@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from plait.eval import EvalError
 from plait.eval.calibrating import (
     KINDS,
+    Calibrated,
     Pairs,
+    Reliability,
     calibrate,
     crossed,
     isotonic,
@@ -22,6 +24,7 @@ from plait.eval.calibrating import (
 )
 from plait.eval.diagram import reliability_page
 from plait.retriever import Retriever
+from plait.retriever.calibration import Calibration
 
 from .conftest import QRELS, QUERIES
 
@@ -120,6 +123,12 @@ def test_reliability_by_hand():
     assert found.base == 0.25
 
 
+@pytest.mark.parametrize(("brier", "better"), [(0.2, True), (0.25, False), (0.3, False)])
+def test_what_says_less_than_the_mean_is_not_better(brier, better):
+    near = Reliability(0.0, brier, 0.25, (), 4)
+    assert Calibrated(Calibration((0.0,), (0.5,), "platt", "", {}), near, near, 5).better is better
+
+
 def test_pairs_by_hand():
     pairs = pairs_of({"q": {"a": 2.0, "b": 1.0}, "r": {"a": 5.0}}, {"q": {"a": 2, "b": -1}})
     assert pairs.scores.tolist() == [2.0, 1.0, 5.0]
@@ -160,6 +169,8 @@ def test_one_query_with_hits_is_too_few(lexical, kind):
     ("qrels", "options", "message"),
     [
         (QRELS, {"kind": "beta"}, "no calibration 'beta'; there are: isotonic, platt"),
+        (QRELS, {"seed": -1}, "a seed is a whole number of at least 0, not -1"),
+        ({"q1": {"a": 0.5}}, {}, "grades are whole numbers"),
         ({"q1": {"a": 1}}, {}, "1 queries are judged and have a text; a calibration needs at least 5"),
         ({query: {"nothing": 1} for query in "12345"}, {}, "no hit is judged relevant"),
     ],
