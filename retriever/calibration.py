@@ -2,6 +2,10 @@
 
 Isotonic regression (pool adjacent violators) or Platt's sigmoid, fitted by `plait tune --calibrate` and kept by the
 index for the settings that it was fitted with; with others a score means something else, and no probability is told.
+
+A fused score is measured from the query's own best, so the best document for nonsense scores nearly as high as an
+answer. How near the query's vector comes to any document is no matter of its best: what is farther from all documents
+than nearly all queries that were judged is told no probability.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ class Calibration:
         kind: "isotonic" or "platt".
         source: what it was fitted on, for people.
         settings: the strands, fusion, weights and pipeline that the scores came from.
+        floor: the least that a query's best dense score, before any step, may be; None where there is no dense strand.
     """
 
     scores: tuple[float, ...]
@@ -36,6 +41,7 @@ class Calibration:
     kind: str
     source: str
     settings: Mapping[str, Any]
+    floor: float | None = None
 
     def __call__(self, fused: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the probability of each score, float64 (n,) on [0, 1]."""
@@ -45,6 +51,14 @@ class Calibration:
         """Tells whether it was fitted with these settings."""
         return dict(self.settings) == dict(settings)
 
+    def knows(self, nearest: float | None) -> bool:
+        """Tells whether a query is as near to the documents as those that it was fitted on.
+
+        Args:
+            nearest: the query's best dense score, before any step; None where there is no dense strand.
+        """
+        return self.floor is None or nearest is None or nearest >= self.floor
+
     def to_json(self) -> dict[str, Any]:
         """Returns what an index keeps of it."""
         return {
@@ -53,6 +67,7 @@ class Calibration:
             "kind": self.kind,
             "source": self.source,
             "settings": dict(self.settings),
+            "floor": self.floor,
         }
 
     @classmethod
@@ -64,17 +79,19 @@ class Calibration:
         """
         try:
             scores, levels = (np.array(held[name], np.float64) for name in ("scores", "probabilities"))
+            floor = held.get("floor")
             made = cls(
-                tuple(scores.tolist()), tuple(levels.tolist()), held["kind"], held["source"], dict(held["settings"])
-            )
-        except (TypeError, ValueError, KeyError, OverflowError) as error:
+                tuple(scores.tolist()), tuple(levels.tolist()), held["kind"], held["source"], dict(held["settings"]),
+                None if floor is None else float(floor),
+            )  # fmt: skip
+        except (AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
             raise QueryError(UNREADABLE.format(f"it lacks {error}" if isinstance(error, KeyError) else error)) from None
-        if wrong := _wrong(scores, levels, made.kind):
+        if wrong := _wrong(scores, levels, made.kind, made.floor):
             raise QueryError(UNREADABLE.format(wrong))
         return made
 
 
-def _wrong(scores: NDArray[np.float64], levels: NDArray[np.float64], kind: Any) -> str | None:
+def _wrong(scores: NDArray[np.float64], levels: NDArray[np.float64], kind: Any, floor: float | None) -> str | None:
     """Returns what is wrong with the points of a calibration."""
     if scores.ndim != 1 or scores.shape != levels.shape or not scores.size:
         return f"scores and probabilities are lists of one length, not of shape {scores.shape} and {levels.shape}"
@@ -82,4 +99,6 @@ def _wrong(scores: NDArray[np.float64], levels: NDArray[np.float64], kind: Any) 
         return "scores are finite and ascend"
     if not ((levels >= 0) & (levels <= 1)).all() or (np.diff(levels) < 0).any():
         return "probabilities lie between 0 and 1 and never fall"
+    if floor is not None and not np.isfinite(floor):
+        return f"its floor is a finite number, not {floor!r}"
     return None if kind in KINDS else f"its kind is one of {', '.join(KINDS)}, not {kind!r}"

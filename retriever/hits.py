@@ -49,7 +49,8 @@ class Hit:
         start: where a passage begins in its parent's text, in characters.
         strands: each strand's view, by name.
         matches: the query's terms found in this document, largest contribution first; filled by explain=True.
-        probability: of being relevant, where the index has a calibration for these settings; None elsewhere.
+        probability: of being relevant, where the index has a calibration for these settings that knows such queries;
+            None elsewhere.
     """
 
     rank: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,7 @@ class Ranked(NamedTuple):
     rows: NDArray[np.intp]
     proof: Proof | None
     milliseconds: dict[str, float]
+    calibration: Calibration | None  # where it knows such queries
 
     @property
     def positions(self) -> NDArray[np.int64]:
@@ -169,15 +170,33 @@ def check_texts(texts: Sequence[str]) -> None:
 
 def _settled(ranking: Ranking, settings: Options, took: dict[str, float], clock: _Clock) -> Ranked:
     """Returns the hits after the steps."""
+    calibration, far = _calibration(ranking, settings)
     ranking, proof = settings.pipeline(ranking), None
+    if far:
+        ranking = replace(ranking, notes={**ranking.notes, "calibration": far})
     if settings.prove:
         ranking, proof = prove(ranking, settings.k)
     rows = ranking.search.snapshot.settle(ranking.fused, ranking.positions, settings.k)
     if settings.min_score is not None:
         rows = rows[ranking.fused[rows] >= settings.min_score]
-    if settings.min_probability is not None and settings.calibration is not None:
-        rows = rows[settings.calibration(ranking.fused[rows]) >= settings.min_probability]
-    return Ranked(ranking, rows, proof, {**took, "steps": clock.lap()})
+    if settings.min_probability is not None:  # what no probability is known of has not so much
+        least, none = settings.min_probability, rows[:0]
+        rows = none if calibration is None else rows[calibration(ranking.fused[rows]) >= least]
+    return Ranked(ranking, rows, proof, {**took, "steps": clock.lap()}, calibration)
+
+
+def _calibration(ranking: Ranking, settings: Options) -> tuple[Calibration | None, dict[str, float]]:
+    """Returns the calibration where it knows such queries; where it does not, None and what to tell of that.
+
+    Args:
+        ranking: before any step, so that a step which moves the query towards documents does not bring it near them.
+        settings: of the search.
+    """
+    column, held = ranking.column("dense"), settings.calibration
+    if held is None or column is None:
+        return held, {}
+    nearest = float(ranking.candidates.best[column])
+    return (held, {}) if held.knows(nearest) else (None, {"nearest": nearest, "floor": held.floor or 0.0})
 
 
 class _Clock:
@@ -212,8 +231,8 @@ def _hits(found: Ranked, settings: Options) -> list[Hit]:
     ranking = found.ranking
     shared = _matches(found) if settings.explain else [()] * found.rows.size
     sure = [None] * found.rows.size
-    if settings.calibration is not None:
-        sure = settings.calibration(found.fused).tolist()
+    if found.calibration is not None:
+        sure = found.calibration(found.fused).tolist()
     told = ranking.candidates.ranks[found.rows]
     # Lists, not arrays: numpy takes ten times as long to hand out one number.
     views = zip(

@@ -157,6 +157,23 @@ def test_an_index_keeps_it_for_its_own_settings(tmp_path, fruit):
     assert "Expected calibration error" in page
 
 
+def test_the_floor_is_what_nineteen_of_twenty_judged_queries_reach(hybrid, lexical):
+    """The queries, and the document that is one of them does not count."""
+    queries, qrels = {**QUERIES, "b": "apple apple apple"}, {**QRELS, "b": {"a": 1}}
+    found = calibrate(hybrid, queries, qrels).calibration
+    nearest = []
+    for query, ranking in zip(queries, hybrid.candidates(list(queries.values())), strict=True):
+        ids = ranking.search.snapshot.ids(ranking.positions)
+        cosines = dict(zip(ids, ranking.candidates.scores[:, ranking.column("dense")].tolist(), strict=True))
+        cosines.pop(query, None)
+        nearest.append(max(cosines.values()))
+    assert found.floor == pytest.approx(np.quantile(nearest, 0.05))
+    assert Calibration.from_json(found.to_json()) == found
+    assert calibrate(lexical, queries, qrels).calibration.floor is None
+    older = {name: value for name, value in found.to_json().items() if name != "floor"}
+    assert Calibration.from_json(older).floor is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_query_with_hits_is_too_few(lexical, kind):
     """The text of the four others matches no document."""

@@ -610,6 +610,8 @@ MAP = {"scores": [0.0, 0.5, 1.0], "probabilities": [0.1, 0.2, 0.9], "kind": "pla
         ({"calibration": {**MAP, "scores": ["a", "b", "c"]}}, "this calibration cannot be used: could not convert"),
         ({"calibration": {**MAP, "kind": "beta"}}, "its kind is one of isotonic, platt, not 'beta'"),
         ({"calibration": {"scores": [1.0]}}, "it lacks 'probabilities'"),
+        ({"calibration": {**MAP, "floor": float("inf")}}, "its floor is a finite number, not inf"),
+        ({"calibration": {**MAP, "floor": "low"}}, "this calibration cannot be used: could not convert"),
     ],
 )
 def test_what_cannot_be_settled_says_why(retriever, given, text):
@@ -640,6 +642,24 @@ def test_a_probability_knows_no_filter(retriever):
     assert retriever.search("bee", filter="id != 'x'")[0].probability is None
     with pytest.raises(QueryError, match=r"min_probability does not go with a filter: .*; use min_score"):
         retriever.search("bee", filter="id != 'x'", min_probability=0.1)
+
+
+def test_what_is_far_from_all_documents_is_told_no_probability(retriever):
+    facts = retriever.info()
+    fitted = {name: facts[name] for name in ("fusion", "weights", "pipeline")}
+    (plain,) = retriever.candidates(["bee honey"])
+    nearest = float(plain.candidates.best[plain.column("dense")])
+    for floor, told in ((nearest, True), (np.nextafter(nearest, 2), False), (None, True)):
+        retriever.settle(calibration={**MAP, "settings": fitted, "floor": floor})
+        retriever.commit()
+        for k, depth in ((1, 1), (20, 200)):
+            hits = retriever.search("bee honey", k, depth=depth)
+            assert all((hit.probability is not None) is told for hit in hits)
+            assert ("calibration" in hits.notes) is not told
+        # Whoever asks for a probability is given nothing of which none is known.
+        assert bool(retriever.search("bee honey", min_probability=0.0)) is told
+        assert bool(retriever.run({"q": "bee honey"}, 5, min_probability=0.0)["q"]) is told
+    assert retriever.search("bee honey", strands="lexical")[0].probability is None
 
 
 def test_a_broken_calibration_of_before_is_told_and_taken_back(retriever):
