@@ -197,7 +197,8 @@ def _chosen(text: str) -> Fusion:
     name, given = specs.parse(text)
     row: Combination = specs.named(FUSIONS, "fusion", name)
     given = dict(given)
-    scale = {each: given.pop(each, getattr(row, each)) for each in _SCALE} if row.valued else _scale_of(row)
+    choosable = given if row.valued else {}
+    scale = {each: choosable.pop(each, getattr(row, each)) for each in _SCALE}
     functions = (
         specs.named(NORMALISATIONS, "normalisation", scale["normalise"]),
         specs.named(TRANSFORMS, "transform", scale["transform"]),
@@ -216,12 +217,9 @@ def _chosen(text: str) -> Fusion:
         _transform=partial(functions[1], **second),
         _combine=partial(functions[2], **third),
     )
-    made(_NOTHING, np.ones(len(ALL_STRANDS)))  # what is out of range is told now, not in every search
+    with np.errstate(all="ignore"):
+        made(_NOTHING, np.ones(len(ALL_STRANDS)))  # what is out of range is told now, not in every search
     return made
-
-
-def _scale_of(row: Combination) -> dict[str, str]:
-    return {each: getattr(row, each) for each in _SCALE}
 
 
 def _check_known(
@@ -238,9 +236,9 @@ def _by_strand(option: str, value: str) -> str | dict[str, float]:
     """Returns {"lexical": 0.0, "dense": 0.2} of "lexical=0,dense=0.2", and what is no such list as it is."""
     if "=" not in value:
         return value
-    pairs = [part.partition("=") for part in value.split(",")]
     found: dict[str, float] = {}
-    for strand, _, number in ((name.strip(), equals, number) for name, equals, number in pairs):
+    for name, _, number in (part.partition("=") for part in value.split(",")):
+        strand = name.strip()
         if strand not in ALL_STRANDS or strand in found:
             what = "twice" if strand in found else f"for {strand!r}"
             raise QueryError(f"{option} is given {what} in {value!r}; strands are: {', '.join(ALL_STRANDS)}")
@@ -257,13 +255,17 @@ def check_weights(given: Any) -> None:
     """Checks that weights are numbers by strand.
 
     Raises:
-        QueryError: no mapping, or a value of another type.
+        QueryError: no mapping, a value of another type, or one beyond floating point.
     """
     if not isinstance(given, Mapping):
         raise QueryError(f"weights are numbers by strand, as {{'lexical': 0.2, 'dense': 0.8}}; not {given!r}")
     for strand, weight in given.items():
         if isinstance(weight, bool) or not isinstance(weight, Real):
             raise QueryError(f"the weight of {strand!r} is a number, not {weight!r}")
+        try:
+            float(weight)
+        except OverflowError:  # a whole number may be too large
+            raise QueryError(f"weights must be finite and not negative; that of {strand!r} is too large") from None
 
 
 def weights_for(strands: Sequence[str], given: Mapping[str, float]) -> NDArray[np.float64]:
@@ -273,7 +275,7 @@ def weights_for(strands: Sequence[str], given: Mapping[str, float]) -> NDArray[n
         QueryError: a weight is no number, negative or not finite, names no strand of this search, or all are 0.
     """
     check_weights(given)
-    values = np.array([_float(given.get(strand, 0.0)) for strand in strands], np.float64)
+    values = np.array([given.get(strand, 0.0) for strand in strands], np.float64)
     if not np.isfinite(values).all() or (values < 0).any():
         raise QueryError(f"weights must be finite and not negative: {dict(given)}")
     if not np.isfinite(sum(values.tolist())):
@@ -281,10 +283,3 @@ def weights_for(strands: Sequence[str], given: Mapping[str, float]) -> NDArray[n
     if not values.sum() > 0:
         raise QueryError(f"no strand of {', '.join(strands)} has a weight above 0: {dict(given)}")
     return values
-
-
-def _float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:  # a whole number may be too large
-        return np.inf

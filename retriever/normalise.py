@@ -30,7 +30,8 @@ class Candidates:
         best: float64 (strands,), the highest score it gave to any document.
         most: float64 (strands,), the highest score it could give to this query, whatever the documents; None: `best`.
         norms: float64 (strands,), the norm of the query's weights times the largest impact; 0 for a dense strand.
-        windows: each strand's own best scores, descending; empty where no normalisation asked for them.
+        windows: the best scores that documents have by each strand, descending, those that do not match it among them;
+            empty where no normalisation asked for them.
         strands: their names.
     """
 

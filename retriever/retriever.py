@@ -23,7 +23,7 @@ from .choice import SETTINGS, Steps, check_probability, checked_settings, chosen
 from .documents import Document, IngestError
 from .encoders import Encoders, Given, Neighbour, made_with, remembered
 from .errors import MismatchError, QueryError
-from .fusion import check_weights
+from .fusion import check_weights, chosen
 from .hits import Answer
 from .intake import as_document, chunks, fitting, unique
 from .log import QueryLog
@@ -727,6 +727,8 @@ class Retriever:
     ) -> searching.Options:
         searching.check_numbers(k, depth, exactness, min_score)
         searching.check_switches(explain=explain, prove=prove)
+        if fusion is not None:
+            chosen(fusion)  # what is nothing, as "", would else count as not given
         if weights is not None:
             check_weights(weights)
         names = self.strands if strands is None else parse_strands(strands, self.strands)

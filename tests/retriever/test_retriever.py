@@ -121,6 +121,8 @@ def test_unknown_words_find_nothing_and_k_may_exceed_the_corpus(retriever):
         ({"query": "x", "strands": []}, "no strand was named"),
         ({"query": "x", "fusion": "magic"}, "no fusion 'magic'; there are: convex, rrf"),
         ({"query": "x", "fusion": 3}, "a fusion is a text, as 'convex' or 'rrf:k=20'; not 3"),
+        ({"query": "x", "fusion": ""}, "no fusion ''; there are: convex"),
+        ({"query": "x", "fusion": 0}, "a fusion is a text"),
         ({"query": "x", "strands": 4}, "strands are names, as 'lexical,dense'; not 4"),
         ({"query": "x", "exactness": "a"}, "exactness is a number, not 'a'"),
         ({"query": "x", "exactness": None}, "exactness is a number, not None"),
@@ -599,6 +601,7 @@ MAP = {"scores": [0.0, 0.5, 1.0], "probabilities": [0.1, 0.2, 0.9], "kind": "pla
     [
         ({"fusion": 3}, "a fusion is a text"),
         ({"weights": [1]}, "weights are numbers by strand"),
+        ({"weights": {"lexical": 10**400}}, "that of 'lexical' is too large"),
         ({"weights": {"lexical": "a"}}, "the weight of 'lexical' is a number, not 'a'"),
         ({"calibration": 3}, "this calibration cannot be used"),
         ({"calibration": {**MAP, "scores": [0.0, 1.0]}}, r"lists of one length, not of shape \(2,\) and \(3,\)"),
