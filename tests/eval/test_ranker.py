@@ -123,5 +123,5 @@ def test_a_file_that_is_no_ranker(tmp_path, text):
 def test_a_missing_file(hybrid, tmp_path):
     with pytest.raises(QueryError, match=r"nowhere.json: no model can be read there: No such file"):
         hybrid.search("apple", pipeline=f"rescore:model={tmp_path / 'nowhere.json'}")
-    with pytest.raises(QueryError, match="a top of at least 1, not 0"):
+    with pytest.raises(QueryError, match="rescore takes top of at least 1, not 0"):
         hybrid.search("apple", pipeline="rescore:model=x:top=0")
