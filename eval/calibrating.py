@@ -6,7 +6,7 @@ judgements are few, they are too low, and their order is still right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -238,7 +238,8 @@ def calibrate(
     asked = {query: queries[query] for query in qrels if query in queries and any(g > 0 for g in qrels[query].values())}
     if len(asked) < FEW:
         raise EvalError(f"{len(asked)} queries are judged and have a text; a calibration needs at least {FEW}")
-    pairs = pairs_of(without_own(retriever.run(asked, DEPTH), own_in_index(retriever, asked, qrels)), qrels)
+    own = own_in_index(retriever, asked, qrels)
+    pairs = pairs_of(without_own(retriever.run(asked, DEPTH), own), qrels)
     if not pairs.relevant.any() or pairs.relevant.all():
         what = "no hit is" if not pairs.relevant.any() else "every hit is"
         raise EvalError(f"{what} judged relevant: there is nothing to tell apart; are these the index's qrels?")
@@ -250,7 +251,7 @@ def calibrate(
     told = f"{source}: {len(asked):,} queries, {int(pairs.relevant.sum()):,} relevant of {pairs.scores.size:,} hits"
     made = Calibration(
         tuple(scores.tolist()), tuple(levels.tolist()), kind, f"{told}; not judged counts as not relevant", settings,
-        _floor(retriever, asked),
+        _floor(retriever, asked, own),
     )  # fmt: skip
     guessed = crossed(pairs, kind, folds=folds, seed=seed)
     near = pairs.rank <= NEAR
@@ -259,17 +260,18 @@ def calibrate(
     )
 
 
-def _floor(retriever: Retriever, queries: Mapping[str, str]) -> float | None:
+def _floor(retriever: Retriever, queries: Mapping[str, str], own: Collection[str]) -> float | None:
     """Returns the dense score that the best document of 19 queries in 20 reaches; None without a dense strand.
 
     Queries of other collections fall below it where the collections have little in common: 98 to 100 in 100 of them on
     medline and lisa, 13 to 100 on scifact. On nfcorpus, whose queries are words and titles of pages, 0 to 46.
     """
+    if "dense" not in retriever.strands:
+        return None
     nearest = []
     for query, ranking in zip(queries, retriever.candidates(list(queries.values())), strict=True):
-        if (column := ranking.column("dense")) is None:
-            return None
-        others = np.array([id != query for id in ranking.search.snapshot.ids(ranking.positions)], bool)
+        column, ids = ranking.names.index("dense"), ranking.search.snapshot.ids(ranking.positions)
+        others = np.array([id != query or query not in own for id in ids], bool)
         if others.any():
             nearest.append(float(ranking.candidates.scores[others, column].max()))
     return float(np.quantile(nearest, FAR)) if nearest else None

@@ -32,7 +32,7 @@ class JudgedQuery:
         query: its id.
         text: the query.
         values: normalised scores, float64 (candidates, strands).
-        fused: scores as the index fuses them now, float64 (candidates,).
+        fused: scores as the index fuses them now, or as the fusion does that was asked for, float64 (candidates,).
         relevance: of each candidate, int64 (candidates,); 0 where it is not judged.
         judged: relevance by document id, of all judged documents.
         features: what a ranker learns from, float64 (candidates, features); empty where nobody asked.
@@ -198,7 +198,8 @@ def judge(
         look: what a ranker learns from: features of a ranking's candidates, in the order of its positions.
         names: of these features.
         least: how many judged queries there must be.
-        fusion: a convex fusion whose values are taken; None for the index's own, or plait's where that is none.
+        fusion: a convex fusion whose values are taken, and by which candidates are fused; None for the index's own,
+            whose values are plait's where it is not convex.
         steps: of a pipeline, taken before candidates are looked at; None for none.
         on_query: told of every query that is done.
 
@@ -213,11 +214,11 @@ def judge(
     check_grades(qrels)
     shared = [query for query, judged in qrels.items() if query in queries and any(g > 0 for g in judged.values())]
     _check(queries, qrels, shared, least)
-    kept = str(fusion or retriever.info()["fusion"])
+    given, kept = fusion, str(fusion or retriever.info()["fusion"])
     fusion = kept if chosen(kept).convex else CONVEX
     found: list[JudgedQuery] = []
     own = own_in_index(retriever, queries, {query: qrels[query] for query in shared})
-    rankings = retriever.candidates([queries[query] for query in shared], depth=depth)
+    rankings = retriever.candidates([queries[query] for query in shared], depth=depth, fusion=given)
     for query, ranking in zip(shared, rankings, strict=True):
         taken = ranking if steps is None else steps(ranking)
         found.append(_of(query, taken, qrels[query], fusion, look, dropped={query} & own))

@@ -307,3 +307,15 @@ def test_the_depth_is_named(hybrid, depth):
         EvalError, match="depth is how many candidates each strand proposes: a whole number of at least"
     ):
         judge(hybrid, QUERIES, QRELS, least=1, depth=depth)
+
+
+@pytest.mark.parametrize("normalise", ["minmax", "zscore", "l2", "dbsf", "rank", "bounds"])
+def test_values_of_another_fusion_are_those_of_its_searches(hybrid, normalise):
+    fusion = f"convex:normalise={normalise}"
+    judged = judge(hybrid, QUERIES, QRELS, least=1, fusion=fusion)
+    run = hybrid.run({query.query: query.text for query in judged.queries}, 100, fusion=fusion, pipeline="none")
+    weights = hybrid.search("bee", fusion=fusion).weights
+    for query in judged.queries:
+        by_weights = query.values @ np.array([weights[strand] for strand in judged.strands]) / sum(weights.values())
+        assert dict(zip(query.ids, query.fused.tolist(), strict=True)) == run[query.query]
+        assert by_weights == pytest.approx(query.fused)
