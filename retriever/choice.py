@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .calibration import Calibration
 from .errors import QueryError
 from .fusion import CONVEX, Fusion, check_weights, chosen, weights_for
@@ -39,6 +42,16 @@ class Choice:
     pipeline: Pipeline
     steps: Steps
     calibration: Calibration | None
+
+    @property
+    def heard(self) -> NDArray[np.bool_]:
+        """Which strands a search asks, bool (strands,): those without a weight only where something else looks at them.
+
+        They would be encoded for nothing, and what they propose would be hits with a score of 0.
+        """
+        if self.pipeline.name != NONE or not self.fusion.convex:
+            return np.ones(len(self.strands), bool)
+        return self.weights > 0
 
     def to_json(self) -> dict[str, Any]:
         """Returns what acts, by name."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import compress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -512,7 +513,8 @@ class Retriever:
         Args:
             query: what is looked for.
             k: how many hits are wanted, at least 1.
-            strands: which strands take part, as "lexical,dense" or a sequence; None takes all of the index.
+            strands: which strands take part, as "lexical,dense" or a sequence; None takes all of the index, but of
+                convex fusions without steps those that weigh nothing.
             fusion: a fusion by name and options, as "rrf:k=20"; None takes the index's own.
             weights: the strands' weights, by name; None takes the index's own.
             pipeline: steps after fusion, as "feedback,mmr:trade=0.5", or a list of texts, mappings and functions (see
@@ -614,7 +616,7 @@ class Retriever:
         """
         options = self._options(
             depth, strands, fusion, weights, "none", depth=depth, explain=False, filter=filter, exactness=1.0,
-            prove=False, min_score=None, min_probability=None,
+            prove=False, min_score=None, min_probability=None, whole=True,
         )  # fmt: skip
         return self._candidates(queries, options)
 
@@ -724,7 +726,9 @@ class Retriever:
         prove: bool,
         min_score: float | None,
         min_probability: float | None,
+        whole: bool = False,
     ) -> searching.Options:
+        """Returns a search's settings, checked; `whole` asks strands that weigh nothing, too."""
         searching.check_numbers(k, depth, exactness, min_score)
         searching.check_switches(explain=explain, prove=prove)
         if fusion is not None:
@@ -737,9 +741,11 @@ class Retriever:
         choice = chosen_for(self._snapshot.settings, names, fusion, weights, pipeline, every=self.strands)
         check_probability(choice.calibration, min_probability, filtered=filter is not None)
         calibration = choice.calibration if filter is None else None  # it was fitted to what all documents hold
+        heard = choice.weights >= 0 if strands is not None or whole else choice.heard
+        taking = tuple(compress(names, heard))
         return searching.Options(
-            int(k), names, choice.fusion, choice.weights, int(depth), explain, filter, exactness, choice.pipeline,
-            prove, min_score, choice.weights_from, calibration, min_probability,
+            int(k), taking, choice.fusion, choice.weights[heard], int(depth), explain, filter, exactness,
+            choice.pipeline, prove, min_score, choice.weights_from, calibration, min_probability,
         )  # fmt: skip
 
 

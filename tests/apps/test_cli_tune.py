@@ -124,6 +124,7 @@ def test_plaits_own_weights_are_tried_where_the_index_has_others(plait, plurals,
 
 def test_a_calibration_that_says_nothing_is_not_written(plait, plurals, files, tmp_path):
     """What is relevant here has the lowest scores: nothing that never falls tells it apart."""
+    plait("settle", plurals, "--weights", "lexical=0.5,dense=0.5")
     with Retriever.open(plurals) as retriever:
         run = retriever.run(QUERIES, 10)
     rows = [(query, word) for number, query in enumerate(QUERIES) for word in list(run[query])[-1 - number % 4 :]]
@@ -198,6 +199,7 @@ def test_an_index_that_is_being_written(plait, plurals, files):
 
 def test_calibration(plait, plurals, files, tmp_path):
     page = tmp_path / "new" / "page.html"
+    plait("settle", plurals, "--weights", "lexical=0.5,dense=0.5")
     said = plait("tune", plurals, *files, "--calibrate", "isotonic", "--report", page)
     assert "isotonic calibration, 10 queries" in said.out
     assert "documents that nobody judged count as not relevant" in said.out

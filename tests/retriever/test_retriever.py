@@ -675,3 +675,14 @@ def test_a_broken_calibration_of_before_is_told_and_taken_back(retriever):
     retriever.settle(calibration=None)
     retriever.commit()
     assert retriever.search("bee")
+
+
+def test_strands_without_a_weight_are_asked_only_where_something_looks_at_them(retriever):
+    alone = {hit.id: hit.score for hit in retriever.search("bee winter", 300, strands="lexical")}
+    by_weight = retriever.search("bee winter", 300, weights={"lexical": 1})
+    assert ({hit.id: hit.score for hit in by_weight}, by_weight.weights) == (alone, {"lexical": 1.0})
+    assert retriever.run({"q": "bee winter"}, 300, weights={"lexical": 1})["q"] == alone
+    for more in ({"strands": "lexical,dense"}, {"pipeline": "amplitude"}, {"fusion": "rrf"}):
+        assert "dense" in retriever.search("bee winter", weights={"lexical": 1}, **more).weights
+    (ranking,) = retriever.candidates(["bee winter"], weights={"lexical": 1})
+    assert ranking.names == retriever.strands
