@@ -96,6 +96,8 @@ def query_log(path: Path | None, *, many: bool, as_json: bool) -> QueryLog | Non
         return None
     if many and not as_json:
         raise QueryError("a TREC run is not logged; with --queries, --log goes with --json")
+    if str(path) == "-":
+        raise QueryError("--log takes a file, which others append to; not - for standard output")
     return QueryLog(path, on_failure=console.note)
 
 

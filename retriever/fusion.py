@@ -281,5 +281,6 @@ def weights_for(strands: Sequence[str], given: Mapping[str, float]) -> NDArray[n
     if not np.isfinite(sum(values.tolist())):
         raise QueryError(f"the sum of the weights is no finite number: {dict(given)}")
     if not values.sum() > 0:
-        raise QueryError(f"no strand of {', '.join(strands)} has a weight above 0: {dict(given)}")
+        named = {strand: given[strand] for strand in given if strand in strands or strand not in NEIGHBOURS}
+        raise QueryError(f"no strand of {', '.join(strands)} has a weight above 0: {named}")
     return values

@@ -10,6 +10,7 @@ No language model is needed. Where there is one it may ask better questions, fil
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -98,6 +99,9 @@ class Rag:
             raise QueryError(f"no choice {self.choose!r} of hits; there are: {', '.join(CHOICES)}")
         if taken := {"k", "query", "queries"} & set(self.search):
             raise QueryError(f"search takes arguments of Retriever.search other than {', '.join(sorted(taken))}")
+        known = list(inspect.signature(Retriever.search).parameters)[3:]  # behind self, query, k
+        if unknown := [name for name in self.search if name not in known]:
+            raise QueryError(f"Retriever.search has no argument {unknown[0]!r}; there are: {', '.join(known)}")
         parse_steps(self.steps, STEPS, self.model)
 
     def context(self, query: str) -> Context:

@@ -243,6 +243,7 @@ def test_what_a_log_takes(plait, index, tmp_path):
     path = tmp_path / "log.jsonl"
     said = plait("search", index, "--queries", queries, "--log", path, code=1)
     assert "a TREC run is not logged; with --queries, --log goes with --json" in said.err
+    assert "--log takes a file, which others append to" in plait("search", index, "snow", "--log", "-", code=1).err
     plait("search", index, "--queries", queries, "--log", path, "--json")
     assert len(path.read_text().splitlines()) == 2
     said = plait("search", index, "snow", "--log", tmp_path / "nowhere" / "log", code=1)

@@ -318,6 +318,7 @@ def test_a_choice_comes_behind_the_pipeline_of_the_index(tmp_path, small_encoder
         ({"steps": "rewrit"}, "no step 'rewrit' that a .*; there are: rewrite, hyde, decompose, filter"),
         ({"steps": "hyde,hyde", "model": str}, "each step is taken once"),
         ({"search": {"k": 3}}, "other than k"),
+        ({"search": {"filte": "x"}}, "has no argument 'filte'; there are: strands, fusion, weights, pipeline, depth"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_at_once(index, options, message):
