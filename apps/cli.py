@@ -321,7 +321,7 @@ def _opened(out: Path, chosen: Mapping[str, Any]) -> Retriever:
     made = {"strands": ",".join(facts["strands"]), **{name: facts[name] for name in ("fusion", "weights", "pipeline")}}
     made["dense_index"] = kept["dense_index"]
     if kept["pipeline"] is not None:
-        made["pipeline"] = steps_of(kept["pipeline"]).name
+        made["pipeline"] = steps_of(kept_steps(kept["pipeline"], facts["strands"])).name
     asked = {name: chosen[name] for name in made if name in chosen}
     if "pipeline" in asked:
         asked["pipeline"] = steps_of(kept_steps(asked["pipeline"], facts["strands"])).name

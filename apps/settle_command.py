@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..retriever import QueryError, Retriever
+from ..retriever.pipeline import pipeline as steps_of
 from . import console
 from .options import (
     IndexArgument,
@@ -57,7 +58,9 @@ def settle_command(
     ) as retriever:
         retriever.settle(**settings)
         retriever.commit()
-        facts = retriever.info()
+        facts, steps = retriever.info(), retriever.settings["pipeline"]
+    if pipeline not in (None, OWN) and steps_of(steps).name != facts["pipeline"]:
+        console.note("one strand alone takes no step: the steps are kept for searches that fuse several")
     if as_json:
         console.print_json({"index": str(index), **{name: facts[name] for name in given}})
     else:

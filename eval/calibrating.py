@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..retriever.calibration import Calibration
+from ..retriever.calibration import Calibration, fitted_for
 from .contract import EvalError, Qrels, Run
 from .gains import Floats
 from .judged import FEW, check_grades
@@ -246,12 +246,11 @@ def calibrate(
     if np.unique(pairs.query).size < 2:
         raise EvalError("only one judged query has hits; a calibration needs at least two judged queries with hits")
     facts = retriever.info()
-    settings = {name: facts[name] for name in ("fusion", "weights", "pipeline")}
     scores, levels = KINDS[kind](pairs.scores, pairs.relevant)
     told = f"{source}: {len(asked):,} queries, {int(pairs.relevant.sum()):,} relevant of {pairs.scores.size:,} hits"
     made = Calibration(
-        tuple(scores.tolist()), tuple(levels.tolist()), kind, f"{told}; not judged counts as not relevant", settings,
-        _floor(retriever, asked, own),
+        tuple(scores.tolist()), tuple(levels.tolist()), kind, f"{told}; not judged counts as not relevant",
+        fitted_for(facts), _floor(retriever, asked, own) if facts["weights"].get("dense") else None,
     )  # fmt: skip
     guessed = crossed(pairs, kind, folds=folds, seed=seed)
     near = pairs.rank <= NEAR
@@ -261,13 +260,11 @@ def calibrate(
 
 
 def _floor(retriever: Retriever, queries: Mapping[str, str], own: Collection[str]) -> float | None:
-    """Returns the dense score that the best document of 19 queries in 20 reaches; None without a dense strand.
+    """Returns the dense score that the best document of 19 queries in 20 reaches.
 
     Queries of other collections fall below it where the collections have little in common: 98 to 100 in 100 of them on
     medline and lisa, 13 to 100 on scifact. On nfcorpus, whose queries are words and titles of pages, 0 to 46.
     """
-    if "dense" not in retriever.strands:
-        return None
     nearest = []
     for query, ranking in zip(queries, retriever.candidates(list(queries.values())), strict=True):
         column, ids = ranking.names.index("dense"), ranking.search.snapshot.ids(ranking.positions)

@@ -31,7 +31,8 @@ _BEFORE = {"in", "on", "at", "for", "to", "by", "from", "with", "of", "about"}  
 _LEAST_ASKING, _LEAST_VERB = 3, 4
 # Ordinals, amounts, times, "and/or", "U.S.".
 _NO_CODE = re.compile(
-    r"\d+(?:st|nd|rd|th|s)|[\d.,]+(?:%|[kKmMgG]?[bBgmW])|[\d.,:/]+|[A-Za-z]+/[A-Za-z]+|(?:[A-Za-z]\.)+[A-Za-z]?",
+    r"\d+(?:st|nd|rd|th|s)|[\d.,]+(?:%|[kKmMgG]?[bBgmW])|[\d,]+(?:\.\d+)?|\d+(?::\d\d){1,2}|\d+/\d+"
+    r"|(?:[A-Za-z]\.)+[A-Za-z]?|(?:and|either)/or|s?he/s?he|his/hers?|hers?/his|him/her|her/him|yes/no|[nNwW]/[aAoO]",
     re.ASCII,
 )
 

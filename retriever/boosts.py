@@ -187,7 +187,7 @@ def _same(value: Any, wanted: Any) -> bool:
     text, other = (value, wanted) if isinstance(value, str) else (wanted, value)
     if isinstance(other, bool):
         return text.lower() == str(other).lower()
-    return isinstance(other, (int, float)) and number(text) == other
+    return isinstance(other, (int, float)) and (text == str(other) or number(text) == other)
 
 
 def _between(values: Sequence[Any], low: float | None, high: float | None) -> Floats:

@@ -23,6 +23,12 @@ KINDS = ("isotonic", "platt")
 UNREADABLE = "this calibration cannot be used: {}; fit one with plait tune --calibrate, or plait tune --reset"
 
 
+def fitted_for(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what makes a score, of what `Retriever.info` and a choice tell: fusion, steps, and weights above 0."""
+    heard = {strand: weight for strand, weight in facts["weights"].items() if weight}
+    return {"fusion": facts["fusion"], "weights": heard, "pipeline": facts["pipeline"]}
+
+
 @dataclass(frozen=True)
 class Calibration:
     """A map from fused scores to probabilities, straight between its points and level outside.
@@ -32,7 +38,7 @@ class Calibration:
         probabilities: as many, never falling.
         kind: "isotonic" or "platt".
         source: what it was fitted on, for people.
-        settings: the strands, fusion, weights and pipeline that the scores came from.
+        settings: what the scores came from, see `fitted_for`.
         floor: the least that a query's best dense score, before any step, may be; None where there is no dense strand.
     """
 
@@ -46,10 +52,6 @@ class Calibration:
     def __call__(self, fused: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the probability of each score, float64 (n,) on [0, 1]."""
         return np.interp(fused, self.scores, self.probabilities)
-
-    def fits(self, settings: Mapping[str, Any]) -> bool:
-        """Tells whether it was fitted with these settings."""
-        return dict(self.settings) == dict(settings)
 
     def knows(self, nearest: float | None) -> bool:
         """Tells whether a query is as near to the documents as those that it was fitted on.

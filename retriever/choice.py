@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import Calibration
+from .calibration import Calibration, fitted_for
 from .errors import QueryError
 from .fusion import CONVEX, Fusion, check_weights, chosen, weights_for
 from .limits import check_real
@@ -18,6 +18,8 @@ from .pipeline import DEFAULT_PIPELINE, NONE, PIPELINE_OF_CHOSEN, Given, Pipelin
 from .strands import with_neighbours
 
 Steps = Given
+FEW = 8  # calibrations that are held ready
+T = TypeVar("T")
 SETTINGS = ("fusion", "weights", "pipeline", "calibration", "tuned")
 
 
@@ -52,6 +54,11 @@ class Choice:
         if self.pipeline.name != NONE or not self.fusion.convex:
             return np.ones(len(self.strands), bool)
         return self.weights > 0
+
+    @property
+    def dense(self) -> bool:
+        """Whether a dense strand has a weight."""
+        return any(weight > 0 for strand, weight in zip(self.strands, self.weights, strict=True) if strand == "dense")
 
     def to_json(self) -> dict[str, Any]:
         """Returns what acts, by name."""
@@ -89,10 +96,10 @@ def chosen_for(
         every: all strands of the index.
 
     Raises:
-        QueryError: a name is unknown, or a weight out of range.
+        QueryError: a name is unknown, or a weight out of range; of what the index keeps the message says so.
     """
     name = fusion or settings["fusion"]
-    found = chosen(name)
+    found = chosen(name) if fusion else _kept("fusion", name, chosen)
     own = settings["weights"] if name == settings["fusion"] else None
     own = None if own is None else with_neighbours(own)
     given = weights if weights is not None else own
@@ -104,15 +111,52 @@ def chosen_for(
     taken, held = steps, settings.get("pipeline")
     if taken is None and int((values > 0).sum()) == 1 and (held is None or len(every) > 1):
         taken = NONE
-    if taken is None:
-        taken = held
-    if taken is None:
-        taken = DEFAULT_PIPELINE if source == "plait" and found.convex else PIPELINE_OF_CHOSEN
-    choice = Choice(tuple(strands), found, values, source, pipeline(taken), taken, None)
+    if taken is None and held is not None:
+        ready, taken = _kept("pipeline", held, pipeline), held
+    else:
+        taken = (
+            (DEFAULT_PIPELINE if source == "plait" and found.convex else PIPELINE_OF_CHOSEN) if taken is None else taken
+        )
+        ready = pipeline(taken)
+    choice = Choice(tuple(strands), found, values, source, ready, taken, None)
     fitted = settings.get("calibration")
-    calibration = None if fitted is None else Calibration.from_json(fitted)
-    fits = calibration is not None and calibration.fits(choice.settings)
-    return replace(choice, calibration=calibration) if fits else choice
+    readable = isinstance(fitted, Mapping) and "settings" in fitted
+    if fitted is None or (readable and fitted_for(choice.settings) != fitted["settings"]):
+        return choice
+    return replace(choice, calibration=_calibration(fitted))
+
+
+def _kept(setting: str, held: Any, read: Callable[[Any], T]) -> T:
+    """Returns what an index keeps, read; what cannot be is no mistake of whoever searches."""
+    try:
+        return read(held)
+    except QueryError as error:
+        raise QueryError(
+            f"the index keeps the {setting} {held!r}, which cannot be: {error}; plait settle --{setting} changes it"
+        ) from None
+
+
+_read: dict[int, tuple[Mapping[str, Any], Calibration]] = {}  # of the latest few
+
+
+def _calibration(held: Mapping[str, Any]) -> Calibration:
+    """Returns a calibration as a snapshot holds it, which is checked once: that takes as long as a small search."""
+    known = _read.get(id(held))
+    if known is None or known[0] is not held:
+        if len(_read) >= FEW:
+            _read.clear()
+        known = _read[id(held)] = held, Calibration.from_json(held)
+    return known[1]
+
+
+def as_numbers(weights: Mapping[str, float]) -> dict[str, float]:
+    """Returns weights as numbers that JSON has, whatever kind of number they were.
+
+    Raises:
+        QueryError: one is none.
+    """
+    check_weights(weights)
+    return {strand: float(weight) for strand, weight in weights.items()}
 
 
 def checked_settings(settings: Mapping[str, Any], strands: Sequence[str], changed: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,9 +174,9 @@ def checked_settings(settings: Mapping[str, Any], strands: Sequence[str], change
     if "fusion" in made and made["fusion"] is None:
         made["fusion"] = CONVEX
     if made.get("weights") is not None:
-        check_weights(made["weights"])
-        # As numbers that JSON has, whatever kind of number they were.
-        made["weights"] = {strand: float(weight) for strand, weight in made["weights"].items()}
+        made["weights"] = as_numbers(made["weights"])
+    if made.get("calibration") is not None:
+        Calibration.from_json(made["calibration"])
     if made.keys() & {"fusion", "weights"}:
         made.setdefault("tuned", None)
     chosen_for({**settings, **made}, strands, None, None, None, every=strands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, time
 from functools import partial
@@ -116,7 +117,7 @@ def pipeline(given: Given) -> Pipeline:
             another.
     """
     steps = [_step(item) for item in listed(given)]
-    _check_order([item for item, _, _ in steps])
+    _check_order([item for item, _, step in steps if isinstance(step, partial)])  # of named ones
     name = ",".join(str(item) for item, _, _ in steps) or NONE
     return Pipeline(name, max((reach for _, reach, _ in steps), default=0), tuple((str(i), s) for i, _, s in steps))
 
@@ -202,9 +203,12 @@ def kept(given: Given, strands: Sequence[str]) -> str | list[Any]:
 def _model(step: Mapping[str, Any]) -> dict[str, str]:
     """Returns where a step's model lies, if it is a file or a folder here: whoever searches may stand elsewhere."""
     given = step.get("model")
-    if isinstance(given, (str, Path)) and str(given) and Path(given).exists():
-        return {"model": str(Path(given).resolve())}
-    return {}
+    if not isinstance(given, (str, Path)) or not str(given):
+        return {}
+    with suppress(OSError, ValueError):  # a text too long for a path, or with a NUL, is none
+        if Path(given).exists():
+            return {"model": str(Path(given).resolve())}
+    return {"model": str(given)} if isinstance(given, Path) else {}
 
 
 def plain(step: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..index.database import digest
 from ..index.writer import TIDIED, Compaction, check_compaction
 from . import parents
 from . import search as searching
-from .choice import SETTINGS, Steps, check_probability, checked_settings, chosen_for
+from .choice import SETTINGS, Steps, as_numbers, check_probability, checked_settings, chosen_for
 from .documents import Document, IngestError
 from .encoders import Encoders, Given, Neighbour, made_with, remembered
 from .errors import MismatchError, QueryError
@@ -156,7 +156,7 @@ class Retriever:
         settings = {
             "encoders": encoders.to_json(),
             "fusion": fusion,
-            "weights": None if weights is None else dict(weights),
+            "weights": None if weights is None else as_numbers(weights),
             "pipeline": None if pipeline is None else kept(pipeline, chosen),
         }
         queries = encoders.dense_queries(sample_queries) if dim and sample_queries else None
@@ -401,7 +401,8 @@ class Retriever:
         """
         changed = checked_settings(self._snapshot.settings, self.strands, settings)
         if changed.get("pipeline") is not None:
-            self.run({"a": "a"}, 1, pipeline=changed["pipeline"])  # rather now than in every search
+            after = {**self._snapshot.settings, **changed}  # rather now than in every search
+            self.run({"a": "a"}, 1, fusion=after["fusion"], weights=after["weights"], pipeline=after["pipeline"])
         writer = self._writing()
         for name, value in changed.items():
             writer.put_setting(name, value)
@@ -622,6 +623,7 @@ class Retriever:
 
     def info(self) -> dict[str, Any]:
         """Returns what there is to know of the index, as JSON values."""
+        self._check_open()
         settings = self._snapshot.settings
         return {
             "path": str(self.folder),
@@ -741,11 +743,13 @@ class Retriever:
         choice = chosen_for(self._snapshot.settings, names, fusion, weights, pipeline, every=self.strands)
         check_probability(choice.calibration, min_probability, filtered=filter is not None)
         calibration = choice.calibration if filter is None else None  # it was fitted to what all documents hold
-        heard = choice.weights >= 0 if strands is not None or whole else choice.heard
+        asked = strands is not None or whole  # by name, or by whoever will try other weights
+        heard = choice.weights >= 0 if asked else choice.heard
         taking = tuple(compress(names, heard))
         return searching.Options(
             int(k), taking, choice.fusion, choice.weights[heard], int(depth), explain, filter, exactness,
             choice.pipeline, prove, min_score, choice.weights_from, calibration, min_probability,
+            full="dense" not in names if asked else not choice.dense,
         )  # fmt: skip
 
 

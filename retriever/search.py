@@ -43,6 +43,7 @@ class Options:
     weights_from: str = "this search"
     calibration: Calibration | None = None
     min_probability: float | None = None
+    full: bool = False  # no dense strand is heard: the sparse ones say all that there is to say
 
     @property
     def reach(self) -> int:
@@ -143,8 +144,7 @@ def _fused(
     exactness = 1.0 if settings.prove else settings.exactness
     asked = Search(snapshot, tuple(strands), settings.fusion, settings.reach, within, exactness, exact=settings.prove)
     clock = _Clock()
-    full = not any(strand.name == "dense" for strand in strands)
-    encoded = [strand.encode(texts, snapshot, full=full) for strand in strands]
+    encoded = [strand.encode(texts, snapshot, full=settings.full) for strand in strands]
     encoding = clock.lap() / max(len(texts), 1)
     for start in range(0, len(texts), AT_ONCE):
         chunk = [queries[start : start + AT_ONCE] for queries in encoded]

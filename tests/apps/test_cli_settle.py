@@ -67,3 +67,26 @@ def test_a_model_is_found_from_every_folder(plait, two, tmp_path, monkeypatch):
     plait("settle", two, "--pipeline", "questions,rescore:model=r.json")
     monkeypatch.chdir(two)
     assert plait("search", two, "snow", "--json").json["hits"]
+
+
+def test_steps_beside_one_strand_alone_are_kept_and_told_of(plait, two):
+    said = plait("settle", two, "--weights", "lexical=1", "--pipeline", "mmr")
+    assert "steps none" in said.out
+    assert said.err == "one strand alone takes no step: the steps are kept for searches that fuse several\n"
+    assert "steps mmr" in plait("settle", two, "--weights", "plait").out
+
+
+def test_what_an_index_keeps_and_cannot_be_taken_is_named_and_changed_at_once(plait, two):
+    with Retriever.open(two) as retriever:
+        writer = retriever._writing()
+        writer.put_setting("fusion", "rrf:normalise=minmax")
+        writer.put_setting("pipeline", "mmr,questions")
+        retriever.commit()
+    said = error(plait, "search", two, "snow")
+    assert said.startswith(
+        "the index keeps the fusion 'rrf:normalise=minmax', which cannot be: the fusion 'rrf' has no"
+    )
+    assert said.endswith("; plait settle --fusion changes it")
+    plait("settle", two, "--fusion", "plait", "--pipeline", "plait")
+    assert "steps questions,feedback" not in plait("info", two).err
+    assert plait("search", two, "snow", "--json").json["hits"]

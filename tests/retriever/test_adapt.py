@@ -22,6 +22,8 @@ from plait.retriever.adapt import asks, code_like
         ("e.g. this, at 5 p.m. in the U.S.", []),
         ("kettle 1.7 l, open 24/7 from 10:30, for him and/or her", []),
         ("src/main/java or v1.7", ["src/main/java", "v1.7"]),
+        ("etc/passwd on 192.168.0.1, 3.11.4", ["etc/passwd", "192.168.0.1", "3.11.4"]),
+        ("1,000.50 dollars, 10:30:15, n/a, he/she", []),
         ("", []),
     ],
 )

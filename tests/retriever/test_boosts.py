@@ -46,6 +46,7 @@ def added(r, step):
         ("boost:field=x:equals=true", [True, "true", "True", 1, False], [0.1, 0.1, 0, 0, 0]),
         ("boost:field=x:equals=True", [True, "true", "True", 1], [0.1, 0, 0.1, 0]),
         ("boost:field=x:equals=01234", ["01234", "1234", 1234], [0.1, 0, 0.1]),
+        ("boost:field=x:equals=9007199254740993", [9007199254740993, 9007199254740995], [0.1, 0]),
         ("boost:field=x:equals=1.10", ["1.10", "1.1", 1.1], [0.1, 0, 0.1]),
         ({"step": "boost", "field": "x", "equals": 2}, [2, 2.0, "2", "2.0", "two", True], [0.1, 0.1, 0.1, 0.1, 0, 0]),
         ({"step": "boost", "field": "x", "equals": False}, [False, 0, None], [0.1, 0, 0]),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from plait.encoders.contract import Identity
 from plait.index import LockedError, Snapshot, StoreError, database
 from plait.retriever import Added, Document, IngestError, MismatchError, PlaitError, QueryError, Retriever
+from plait.retriever.calibration import fitted_for
 
 WORDS = ["bee", "honey", "winter", "snow", "garden", "flower", "rain", "summer", "tree", "leaf", "river", "stone"]
 
@@ -668,10 +669,12 @@ def test_what_is_far_from_all_documents_is_told_no_probability(retriever):
 def test_a_broken_calibration_of_before_is_told_and_taken_back(retriever):
     retriever.settle()
     writer = retriever._writing()
-    writer.put_setting("calibration", {**MAP, "scores": [2.0]})
+    writer.put_setting("calibration", {**MAP, "scores": [2.0], "settings": fitted_for(retriever.info())})
     retriever.commit()
-    with pytest.raises(QueryError, match=r"this calibration cannot be used: .*plait tune --reset"):
-        retriever.search("bee")
+    for _ in range(2):
+        with pytest.raises(QueryError, match=r"this calibration cannot be used: .*plait tune --reset"):
+            retriever.search("bee")
+    assert retriever.search("bee", weights={"dense": 1})  # it was not fitted for these
     retriever.settle(calibration=None)
     retriever.commit()
     assert retriever.search("bee")

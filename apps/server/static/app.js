@@ -62,6 +62,7 @@ async function search({ remember = true, since = performance.now() } = {}) {
 
 function wish() {
   const asked = { query: state.query, k: PAGE + 1, explain: true, filter: filters.together(state.filters) };
+  if (strands().length) asked.strands = strands(); // also those that weigh nothing now: their sliders may be moved
   return state.weights ? { ...asked, weights: state.weights } : asked;
 }
 
