@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import database, files, policy
-from .contract import CorruptError, Layout, StoreError
+from .contract import LEXICAL_BASE, CorruptError, Layout, StoreError
 from .database import SegmentRow
 from .dense import DENSE, DenseSegment, write_flat_parts
 from .postings import Forward
@@ -113,6 +114,8 @@ def merge(
     connection: sqlite3.Connection,
     layout: Layout,
     reorder: Reorder | None = None,
+    *,
+    steps: NDArray[np.uint8] | None = None,
 ) -> None:
     """Replaces segments by one, or as few as `groups` says, that hold what lives in them, inside a transaction.
 
@@ -122,17 +125,23 @@ def merge(
         connection: a writer's, in a transaction.
         layout: the index's settings.
         reorder: the order of rows to give; None keeps the one they have.
+        steps: uint8 (256,), what becomes of each step of a learned impact; None leaves them.
 
     Raises:
         CorruptError: a file of the old segments is damaged; every one is checked before it is copied.
         StoreError: `reorder` returned no order.
     """
     for group in groups(rows, layout.window):
-        _merge(index, group, connection, layout, reorder)
+        _merge(index, group, connection, layout, reorder, steps)
 
 
 def _merge(
-    index: Path, rows: Sequence[SegmentRow], connection: sqlite3.Connection, layout: Layout, reorder: Reorder | None
+    index: Path,
+    rows: Sequence[SegmentRow],
+    connection: sqlite3.Connection,
+    layout: Layout,
+    reorder: Reorder | None,
+    steps: NDArray[np.uint8] | None,
 ) -> None:
     with ExitStack() as stack:
         segments: list[Segment] = []
@@ -144,11 +153,16 @@ def _merge(
         for row in rows:
             database.remove_segment(connection, row)
         if chosen.size:
-            database.insert_segment(connection, _written(index, chosen, connection, layout, reorder))
+            database.insert_segment(connection, _written(index, chosen, connection, layout, reorder, steps))
 
 
 def _written(
-    index: Path, chosen: Chosen, connection: sqlite3.Connection, layout: Layout, reorder: Reorder | None
+    index: Path,
+    chosen: Chosen,
+    connection: sqlite3.Connection,
+    layout: Layout,
+    reorder: Reorder | None,
+    steps: NDArray[np.uint8] | None,
 ) -> SegmentRow:
     """Writes a new segment and returns its line."""
     row = SegmentRow(database.new_number(connection), 0, 0, chosen.size, 0, 0, "")
@@ -156,7 +170,7 @@ def _written(
     if reorder is not None:
         chosen = _reordered(folder, chosen, reorder)
     folder.mkdir()
-    forward, positions = _write_forward(folder, chosen), chosen.positions()
+    forward, positions = _write_forward(folder, chosen, steps), chosen.positions()
     dense = _write_vectors(folder, chosen, layout.dim) if layout.dim else None
     totals = database.totals(connection)
     checksum = seal_segment(
@@ -186,8 +200,8 @@ def _reordered(folder: Path, chosen: Chosen, reorder: Reorder) -> Chosen:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _write_forward(folder: Path, chosen: Chosen) -> Forward:
-    """Writes the forward copy of some rows into a folder, and returns it mapped."""
+def _write_forward(folder: Path, chosen: Chosen, steps: NDArray[np.uint8] | None = None) -> Forward:
+    """Writes the forward copy of some rows into a folder, and returns it mapped; `steps` as of `merge`."""
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(chosen.counts())])
     lengths = np.concatenate([np.empty(0, np.uint32), *(_lengths(part) for part in chosen.parts())])
     files.write_array(folder / "forward_starts.npy", starts)
@@ -199,11 +213,11 @@ def _write_forward(folder: Path, chosen: Chosen) -> Forward:
             for name, dtype in types.items()
         }
         for part in chosen.parts():
-            _append(part, growing)
+            _append(part, growing, steps)
     return Forward(**{name: files.read_array(folder / f"forward_{name}.npy") for name in Forward._fields})
 
 
-def _append(chosen: Chosen, growing: dict[str, files.Growing]) -> None:
+def _append(chosen: Chosen, growing: dict[str, files.Growing], steps: NDArray[np.uint8] | None) -> None:
     """Appends the postings of some rows to their files."""
     counts = chosen.counts()
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
@@ -211,7 +225,10 @@ def _append(chosen: Chosen, growing: dict[str, files.Growing]) -> None:
     for name, file in growing.items():
         values = np.empty(int(starts[-1]), file.dtype)
         for forward, to, source in pieces:
-            values[to] = getattr(forward, name)[source]
+            held: NDArray[Any] = getattr(forward, name)[source]
+            if steps is not None and name == "values":
+                held = np.where(forward.terms[source] < LEXICAL_BASE, steps[held.astype(np.intp)], held)
+            values[to] = held
         file.append(values)
 
 

@@ -72,13 +72,13 @@ class Hits(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """How impacts are made and laid out; fixed when an index is created.
+    """How impacts are made and laid out; fixed when an index is created, but for `learned_scale`.
 
     Attributes:
         window: documents to a window of postings, at most 65,536 (offsets are uint16).
         k1, b: BM25's saturation and length normalisation (Lucene's formula).
-        learned_scale: the learned weight that one step of an 8-bit impact stands for; 0 until the first segment sets
-            it from the weights it sees.
+        learned_scale: the learned weight that one step of an 8-bit impact stands for; 0 until the first weights set it.
+            It grows where the index is small beside what comes and does not fit.
         dim: dimensions of the dense vectors; 0 without a dense strand.
         dense_index: how dense vectors are searched: "auto" chooses by the number of documents, "flat" scans them all,
             and a FAISS factory string ("IVF1024,SQ8") names what proposes the rows to score.

@@ -45,13 +45,8 @@ def check_vectors(sparse: Mapping[str, Any], dense: NDArray[np.float32] | None, 
         raise StoreError("dense vectors hold NaN or infinite values, or some that are too large for float32")
 
 
-def forward_of(
-    strand: str, rows: Any, literal: Any, layout: Layout, lengths: NDArray[np.integer] | None = None
-) -> Forward:
-    """Returns one strand's vectors as forward rows: counts stay counts, weights become steps.
-
-    `lengths` are the documents' lengths in lexical terms where they are not the sums of their counts.
-    """
+def canonical(rows: Any) -> Any:
+    """Returns sparse rows as float32 CSR, each entry once, in order, and none that is 0."""
     from scipy.sparse import csr_matrix
 
     kept: Any = csr_matrix(rows, dtype=np.float32)  # which shares its arrays with `rows` where it can
@@ -59,6 +54,16 @@ def forward_of(
         kept = kept.copy()
         kept.sum_duplicates()
         kept.eliminate_zeros()
+    return kept
+
+
+def forward_of(
+    strand: str, kept: Any, literal: Any, layout: Layout, lengths: NDArray[np.integer] | None = None
+) -> Forward:
+    """Returns one strand's `canonical` vectors as forward rows: counts stay counts, weights become steps.
+
+    `lengths` are the documents' lengths in lexical terms where they are not the sums of their counts.
+    """
     lexical = strand == "lexical"
     values = (
         np.clip(np.rint(kept.data), 1, 255).astype(np.uint8) if lexical else quantised(kept.data, layout.learned_scale)

@@ -20,8 +20,8 @@ from .compaction import Reorder
 from .contract import Layout, LockedError, StoredDocument, StoreError
 from .database import SegmentRow
 from .fields import Field, check_values
-from .impacts import step_for
-from .incoming import check_vectors, forward_of, side_by_side, stacked, taken
+from .impacts import STEPS, quantised, step_for
+from .incoming import canonical, check_vectors, forward_of, side_by_side, stacked, taken
 from .policy import UNHURRIED, Shape, plan
 from .postings import Forward
 from .ranking import id_ranks
@@ -35,6 +35,9 @@ Compaction = Literal["auto", "off"]
 
 # Old segments removed after a commit: removing a file can take as long as writing one.
 TIDIED = 4
+# Learned weights for which the step is too small are cut off where they are no more than one in so many of those that
+# come, or the index has over so many times as many postings: it would have to be written anew.
+FEW_CUT, FEW_STORED = 1000, 64
 # Documents held in memory before a segment is written out (it still becomes visible only with the commit).
 SEGMENT_DOCUMENTS = 65_536
 
@@ -113,9 +116,9 @@ class Writer:
         check_values(self.fields, documents)
         with database.explained(self.folder), self._undone():
             self._begin()
-            self._fix_scale(sparse.get("learned"))
-            own = literal or {}
-            self._sparse.append([forward_of(s, rows, own.get(s), self.layout, lengths) for s, rows in sparse.items()])
+            given, own = {strand: canonical(rows) for strand, rows in sparse.items()}, literal or {}
+            self._fit_scale(given.get("learned"))
+            self._sparse.append([forward_of(s, rows, own.get(s), self.layout, lengths) for s, rows in given.items()])
             self._documents.extend(documents)
             self._waiting.update((document.id, document) for document in documents)
             if dense is not None:
@@ -311,12 +314,36 @@ class Writer:
     def _undone(self) -> _Undone:
         return _Undone(self)
 
-    def _fix_scale(self, learned: Any) -> None:
-        """Sets the step of learned impacts from the first weights there are; it then stays, so that scores compare."""
-        if learned is None or self.layout.learned_scale or not learned.nnz:
+    def rescale(self, scale: float) -> None:
+        """Changes the step of learned impacts with the next commit; what is stored is rounded to the new one."""
+        with database.explained(self.folder), self._undone():
+            self._begin()
+            self._rescale(scale)
+
+    def _fit_scale(self, learned: Any) -> None:
+        """Sets the step of learned impacts from the first weights there are, and anew where later ones do not fit.
+
+        A first document of a word or two says little of the weights to come, which would all be cut off alike. Where
+        the index is large beside what comes, a few that are cut off are no reason to write it anew.
+        """
+        if learned is None or not learned.nnz:
             return
-        self.layout = replace(self.layout, learned_scale=step_for(learned.data))
+        if scale := self.layout.learned_scale:
+            cut = np.count_nonzero(learned.data > (STEPS + 0.5) * scale)
+            rows = database.segments(self._connection)
+            stored = sum(row.postings for row in rows) + sum(p.terms.size for parts in self._sparse for p in parts)
+            if cut <= learned.nnz / FEW_CUT or stored > FEW_STORED * learned.nnz:
+                return
+        self._rescale(step_for(learned.data))
+
+    def _rescale(self, scale: float) -> None:
+        self._flush()
+        old, self.layout = self.layout.learned_scale, replace(self.layout, learned_scale=scale)
         database.put_setting(self._connection, "layout", asdict(self.layout))
+        if old:
+            steps = quantised(np.arange(STEPS + 1) * old, scale)
+            for rows in compaction.groups(database.segments(self._connection), self.layout.window):
+                compaction.merge(self.folder, rows, self._connection, self.layout, steps=steps)
 
     def _found(
         self, named: set[str], stored: Callable[[sqlite3.Connection, set[str]], list[str]],

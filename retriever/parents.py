@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -78,11 +78,12 @@ def follow(snapshot: Snapshot) -> None:
         return
     try:
         with closing(Snapshot(snapshot.folder / NAME)) as level:
-            changes = None if _made_of(level) == snapshot.state else _changes(snapshot, level)
             rescaled = level.layout.learned_scale != snapshot.layout.learned_scale
+            whole = rescaled and level.layout.learned_scale > 0
+            changes = None if _made_of(level) == snapshot.state else _changes(snapshot, level, whole=whole)
         if changes is None:
             return
-        if rescaled:  # the level was made before the first learned weight, and holds none
+        if rescaled:  # every parent's weights are made of passages whose weights were rounded anew
             _rescale(snapshot)
         _write(snapshot, changes)
     except StoreError as error:
@@ -141,8 +142,11 @@ def _made_of(level: Snapshot) -> tuple[int, ...]:
     return tuple(level.settings.get(MADE_OF, ()))
 
 
-def _changes(snapshot: Snapshot, level: Snapshot) -> Changes:
+def _changes(snapshot: Snapshot, level: Snapshot, *, whole: bool = False) -> Changes:
     (then, lived), (now, live) = _made_of(level) or (0, 0), snapshot.state
+    if whole:
+        current = _gathered(snapshot.families())
+        return Changes(current, [family for family, _ in _stored(level) if family not in current])
     if now - then == live - lived:  # nothing went, so only families of the new can differ
         return Changes(_gathered(snapshot.members({family for family, _ in snapshot.families(then)})), [])
     current = _gathered(snapshot.families())
@@ -167,8 +171,7 @@ def _stored(level: Snapshot) -> Iterator[tuple[str, list[int]]]:
 
 def _rescale(snapshot: Snapshot) -> None:
     with closing(Writer(snapshot.folder / NAME)) as writer:
-        scale = snapshot.layout.learned_scale
-        writer.put_setting("layout", asdict(replace(writer.layout, learned_scale=scale)))
+        writer.rescale(snapshot.layout.learned_scale)
         writer.commit()
 
 

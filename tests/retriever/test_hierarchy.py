@@ -480,6 +480,21 @@ def test_an_empty_index_and_the_first_learned_weight(tmp_path, small_encoders):
             assert held.layout.learned_scale == index.layout.learned_scale > 0
 
 
+def test_the_level_follows_where_weights_do_not_fit_the_first_ones(tmp_path, small_encoders):
+    with Retriever.create(tmp_path / "i", **small_encoders) as r:
+        r.add([passage("p0", 0, "a"), passage("p1", 0, "b c")])
+        r.keep_parents()
+        first = r._snapshot.layout.learned_scale
+        r.add([passage("p0", 1, "winterhoneybees " * 3), passage("p2", 0, "snowflakesmelting")])
+        r.commit()
+        found = contents(r)
+        with level(r) as held, closing(Snapshot(r.folder)) as index:
+            assert held.layout.learned_scale == index.layout.learned_scale > first
+            (r.folder / parents.NAME).rename(tmp_path / "old")
+            parents.keep(index)
+        assert found == contents(r)
+
+
 def test_one_parent_with_more_passages_than_fit_at_once(tmp_path, small_encoders, monkeypatch):
     monkeypatch.setattr(parents, "AT_ONCE", 3)
     with Retriever.create(tmp_path / "i", **small_encoders) as r:
