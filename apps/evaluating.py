@@ -249,12 +249,17 @@ def run_file(path: Path, collection: str) -> Path:
     Raises:
         QueryError: it is not there, or no file.
     """
-    found = Path(str(path).replace(COLLECTION, corpora.folder_name(collection)))
+    found = named_of(path, collection)
     if found.is_dir():
         raise QueryError(f"{found} is a folder; --run takes the file of a run, once for each")
     if not found.is_file():
         raise QueryError(f"{found}: there is no such file; check the path")
     return found
+
+
+def named_of(path: str | Path, collection: str) -> Path:
+    """Returns a path with {collection} replaced."""
+    return Path(str(path).replace(COLLECTION, corpora.folder_name(collection)))
 
 
 def _run_names(runs: tuple[Path, ...]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..eval.loading import IR_DATASETS, load_dataset
 from ..retriever import Retriever
 from ..retriever.strands import NEIGHBOURS
 from . import console, corpora
-from .evaluating import answered, run_file
+from .evaluating import answered, named_of, run_file
 from .render import scores_table
 
 FACTS = 20  # differing facts that are shown
@@ -44,8 +44,10 @@ def reproduce(request: Request) -> bool:
     measuring.compare_cards(card, card, tolerance=request.tolerance)  # a bad tolerance is told now
     datasets = [_dataset(request, part, several=len(card["collections"]) > 1) for part in card["collections"]]
     files = _run_files(request, card["collections"])
-    contradictions = measuring.contradictions(card, tolerance=request.tolerance)
-    parts = [_without_runs(part, paths) for part, paths in zip(card["collections"], files, strict=True)]
+    contradictions = measuring.contradictions(
+        card, tolerance=request.tolerance, queries=_queries(datasets, card["collections"])
+    )
+    parts = _without_runs(card["collections"], files)
     before = {**card, "collections": parts}
     with closing(_collections(request, parts, datasets, files)) as collections:
         evaluation = measuring.evaluate_many(
@@ -82,6 +84,15 @@ def _dataset(request: Request, part: Mapping[str, Any], *, several: bool) -> mea
     return replace(dataset, name=about["name"])  # its folder is called otherwise here
 
 
+def _queries(datasets: Sequence[measuring.Dataset], parts: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Returns the queries of collections whose judgements are those of the card, in their order."""
+    return {
+        dataset.name: list(dataset.qrels)
+        for dataset, part in zip(datasets, parts, strict=True)
+        if dataset.checksums.get("qrels") == part["dataset"]["sha256"].get("qrels")
+    }
+
+
 def _place(request: Request, name: str, *, several: bool) -> str:
     if name.startswith(IR_DATASETS):
         return name
@@ -97,34 +108,69 @@ def _place(request: Request, name: str, *, several: bool) -> str:
 def _run_files(request: Request, parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Path]]:
     """Returns the files that were given of each collection's finished runs, by the systems' names.
 
-    A file is the one whose SHA-256 the card has; else one that is called so, and is no other's.
+    A file is the one whose SHA-256 the card has; else the one that the system is named after, which is a path where two
+    have one name; else one that is called so. Each is taken once: of equal files each is one system's.
     """
     given = [[run_file(path, part["dataset"]["name"]) for path in request.runs] for part in parts]
     digests = {path: sha256(path) for paths in given for path in paths}
-    wanted = [{s["name"]: s["file"] for s in part["systems"] if "file" in s} for part in parts]
+    wanted = [(at, s["name"], s["file"]) for at, part in enumerate(parts) for s in part["systems"] if "file" in s]
     found: list[dict[str, Path]] = [{} for _ in parts]
-    for key, of in (("sha256", digests.__getitem__), ("name", lambda path: path.name)):
-        used = {path for paths in found for path in paths.values()} if key == "name" else set()
-        for here, files, paths in zip(found, wanted, given, strict=True):
-            for name, file in files.items():
-                matching = [path for path in paths if of(path) == file[key] and path not in used]
-                here.update({name: matching[0]} if matching and name not in here else {})
-    used = {path for paths in found for path in paths.values()}
+    used: set[Path] = set()
+    ways: tuple[Callable[[Path, Path, Mapping[str, str]], bool], ...] = (
+        lambda path, name, file: digests[path] == file["sha256"] and _ends(path, name),
+        lambda path, _name, file: digests[path] == file["sha256"],
+        lambda path, name, _file: _ends(path, name),
+        lambda path, _name, file: path.name == file["name"],
+    )
+    for fits in ways:
+        for at, system, file in wanted:
+            if system in found[at]:
+                continue
+            name = named_of(system, parts[at]["dataset"]["name"])
+            path = next((path for path in given[at] if path not in used and fits(path, name, file)), None)
+            if path is not None:
+                found[at][system] = path
+                used.add(path)
     for path in digests:
         if path not in used:
             console.note(f"{path} is none of the card's finished runs, by its SHA-256 or name; it is not measured")
     return found
 
 
-def _without_runs(part: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
-    """Returns a part of the card without finished runs that were not given: there is nothing to measure them from."""
-    kept = []
-    for system in part["systems"]:
-        if "file" in system and system["name"] not in files:
-            console.note(f"{system['name']} is a finished run; give its file with --run to measure it, too")
-        else:
-            kept.append(system)
-    return {**part, "systems": kept}
+def _ends(path: Path, name: Path) -> bool:
+    """Returns whether a path is another, or ends with it."""
+    return path.parts[-len(name.parts) :] == name.parts
+
+
+def _without_runs(parts: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Path]]) -> list[dict[str, Any]]:
+    """Returns the card's parts without finished runs that were not given: there is nothing to measure them from.
+
+    Raises:
+        EvalError: no system is left that was measured on all collections.
+    """
+    lacking = [
+        [s["name"] for s in part["systems"] if "file" in s and s["name"] not in paths]
+        for part, paths in zip(parts, files, strict=True)
+    ]
+    kept = [
+        {**part, "systems": [s for s in part["systems"] if s["name"] not in names]}
+        for part, names in zip(parts, lacking, strict=True)
+    ]
+    if any(lacking) and not set.intersection(*({s["name"] for s in part["systems"]} for part in kept)):
+        asked = "; ".join(
+            f"{part['dataset']['name']}: {', '.join(names)}"
+            for part, names in zip(parts, lacking, strict=True)
+            if names
+        )
+        raise measuring.EvalError(
+            f"no system of the card can be measured{' on all its collections' if len(parts) > 1 else ''} without its "
+            f"finished runs; give their files with --run, of {asked}"
+        )
+    for part, names in zip(parts, lacking, strict=True):
+        of = f" of {part['dataset']['name']}" if len(parts) > 1 else ""
+        for name in names:
+            console.note(f"{name} is a finished run{of}; give its file with --run to measure it, too")
+    return kept
 
 
 def _collections(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .comparing import Compared, check_sampling, compare
+from .comparing import Compared, compare
 from .contract import EvalError
 from .evaluate import Report, System, environment
 from .many import CARD_VERSION, Evaluation
@@ -129,6 +129,8 @@ def read_card(path: str | Path) -> dict[str, Any]:
     _check_known(path, card, {"baseline": str, "seed": int, "samples": int, "comparisons": list})
     if not all(isinstance(measure, str) for measure in card["measures"]):
         raise EvalError(f"{path}: a damaged run card: a measure is no name")
+    if not card["measures"]:
+        raise EvalError(f"{path}: a damaged run card: it names no measure")
     for part in card["collections"]:
         _check_collection(path, part)
         for system in part["systems"]:
@@ -136,13 +138,17 @@ def read_card(path: str | Path) -> dict[str, Any]:
     return card
 
 
-def contradictions(card: Mapping[str, Any], *, tolerance: float = 0.0) -> tuple[Fact, ...]:
+def contradictions(
+    card: Mapping[str, Any], *, tolerance: float = 0.0, queries: Mapping[str, Sequence[str]] | None = None
+) -> tuple[Fact, ...]:
     """Returns the means, intervals and tests of a card that its own values do not give.
 
     Args:
         card: as `read_card` returns it, with all its systems.
         tolerance: what a mean, a difference or an interval may differ by. P-values, wins and losses say how exactly
             values agree: they are looked at with a tolerance of 0 alone.
+        queries: each collection's, in the order of its judgements, as resamples were drawn. Without them, or of others
+            than the card's, it is the order in which the card has them, which a program that sorts keys has changed.
 
     Raises:
         EvalError: its values cannot be compared: no collection, systems of different queries, or a baseline that is
@@ -150,7 +156,8 @@ def contradictions(card: Mapping[str, Any], *, tolerance: float = 0.0) -> tuple[
     """
     if not card["collections"]:
         raise EvalError("the run card holds no collection; there is nothing to compare")
-    reports, allowed = [_report(part, card["measures"]) for part in card["collections"]], max(tolerance, DECIMALS)
+    order, allowed = queries or {}, max(tolerance, DECIMALS)
+    reports = [_report(part, card["measures"], order.get(part["dataset"]["name"])) for part in card["collections"]]
     pairs = [*_means(card, reports), *_tests(card, reports, exact=not tolerance)]
     return tuple(Fact(*pair) for pair in pairs if not _agree(pair[1], pair[2], allowed))
 
@@ -224,9 +231,12 @@ def _check_system(path: str | Path, system: Any, measures: list[str]) -> None:
     _check_known(path, system, {"options": dict, "file": dict})
     if "file" in system:
         _check(path, system["file"], _FILE)
-    for measure in measures:
+    for measure in dict.fromkeys([*measures, *system["per_query"]]):
         _check(path, system["per_query"], {measure: dict})
-        if not all(map(_is_number, system["per_query"][measure].values())):
+        values = system["per_query"][measure].values()
+        if not values:
+            raise EvalError(f"{path}: a damaged run card: {measure!r} has no value")
+        if not all(map(_is_number, values)):
             raise EvalError(f"{path}: a damaged run card: a value of {measure!r} is no number")
 
 
@@ -235,16 +245,22 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 
-def _report(part: Mapping[str, Any], measures: list[str]) -> Report:
-    """Returns a collection's part as a report whose means are made of its values."""
-    queries = {tuple(values) for system in part["systems"] for values in system["per_query"].values()}
-    if len(queries) > 1:
+def _report(part: Mapping[str, Any], measures: list[str], queries: Sequence[str] | None) -> Report:
+    """Returns a collection's part as a report whose means are made of its values, its queries in that order."""
+    told = {tuple(values) for system in part["systems"] for values in system["per_query"].values()}
+    if len({frozenset(each) for each in told}) > 1:
         raise EvalError(f"{part['dataset']['name']}: a damaged run card: its systems are of different queries")
+    first = next(iter(told), ())
+    order = first if queries is None or {*queries} != {*first} else queries
     systems = [
-        System(s["name"], Scores({m: mean_of(m, s["per_query"][m].values()) for m in measures}, s["per_query"]))
+        System(s["name"], _scores({m: {query: s["per_query"][m][query] for query in order} for m in measures}))
         for s in part["systems"]
     ]
     return Report(part["dataset"], tuple(measures), tuple(systems))
+
+
+def _scores(per_query: dict[str, dict[str, float]]) -> Scores:
+    return Scores({measure: mean_of(measure, values.values()) for measure, values in per_query.items()}, per_query)
 
 
 def _means(card: Mapping[str, Any], reports: list[Report]) -> Iterator[tuple[str, Any, Any]]:
@@ -266,7 +282,6 @@ def _tests(card: Mapping[str, Any], reports: list[Report], *, exact: bool) -> It
     if not all(name in card for name in ("baseline", "seed", "samples", "comparisons")):
         return
     drawn = card["environment"].get("numpy") == environment().get("numpy")
-    check_sampling(card["seed"], card["samples"])
     found = compare(reports, baseline=card["baseline"], seed=card["seed"], samples=card["samples"])
     for part, report in zip(card["collections"], reports, strict=True):
         for system, spans in found.intervals[report.name].items() if drawn else ():
@@ -288,8 +303,9 @@ def _tests(card: Mapping[str, Any], reports: list[Report], *, exact: bool) -> It
         yield "comparisons", len(told), len(found.comparisons)
 
 
-def _place(comparison: Any) -> tuple[str, ...]:
-    return tuple(str(_of(comparison, name)) for name in ("collection", "system", "measure"))
+def _place(comparison: Any) -> tuple[str | None, ...]:
+    told = (_of(comparison, name) for name in ("collection", "system", "measure"))
+    return tuple(None if each is None else str(each) for each in told)  # a collection may be called "None"
 
 
 def _of(mapping: Any, name: str) -> Any:

@@ -195,3 +195,78 @@ def test_a_card_of_three_strands(plait, data, tmp_path):
     path = tmp_path / "card.json"
     plait("eval", data, "--card", path, "--measures", "nDCG@10")
     assert "reproduced: of 8 values 8 are equal" in plait("reproduce", path, "--data", data).out
+
+
+def run_of(path, *documents):
+    """Writes a run whose first query ranks these documents, and returns its file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"q1 Q0 {id} {rank} {-rank}.0 x\n" for rank, id in enumerate(documents, 1)))
+    return path
+
+
+def test_changed_runs_of_one_name_are_told_apart_by_their_paths(plait, data, tmp_path):
+    first, second, path = tmp_path / "a" / "x.run", tmp_path / "b" / "x.run", tmp_path / "card.json"
+    plait("eval", data, "--run", run_of(first, "d1"), "--run", run_of(second, "d2", "d1"), "--measures", "RR",
+          "--card", path)  # fmt: skip
+    run_of(first, "d1", "d4"), run_of(second, "d2", "d1", "d4")  # other files, of the same values
+    said = plait("reproduce", path, "--data", data, "--run", second, "--run", first)
+    assert (said.err, said.out.splitlines()[-1]) == (
+        "", "reproduced: of 4 values 4 are equal and 4 within four decimals",
+    )  # fmt: skip
+    for place in ("a", "b"):
+        (tmp_path / place).rename(tmp_path / f"new-{place}")
+    moved = ("--run", tmp_path / "new-a" / "x.run", "--run", tmp_path / "new-b" / "x.run")
+    assert "reproduced: of 4 values 4 are equal" in plait("reproduce", path, "--data", data, *moved).out
+
+
+def test_equal_runs_are_each_a_system_s(plait, data, tmp_path):
+    files, path = [run_of(tmp_path / name, "d1") for name in ("a.run", "b.run")], tmp_path / "card.json"
+    runs = [each for file in files for each in ("--run", file)]
+    plait("eval", data, *runs, "--measures", "RR", "--card", path)
+    for given in (runs, runs[2:] + runs[:2]):
+        said = plait("reproduce", path, "--data", data, *given)
+        assert said.err == ""
+        assert "reproduced: of 4 values 4 are equal" in said.out
+    said = plait("reproduce", path, "--data", data, *runs[2:])
+    assert said.err == "a.run is a finished run; give its file with --run to measure it, too\n"
+
+
+def test_the_runs_that_lack_are_named_where_nothing_is_left(plait, data, tmp_path):
+    other = collection(tmp_path / "beir" / "other", {"x": "date"}, "x\td4\t1\n")
+    for name, query in (("tiny", "q1"), ("other", "x")):
+        for run in ("a.run", "b.run"):
+            run_of(tmp_path / name / run, "d1", "d4").write_text(f"{query} Q0 d1 1 2.0 {run}\n{query} Q0 d4 2 1.0 x\n")
+    runs, path = tmp_path / "{collection}", tmp_path / "card.json"
+    plait("eval", data, other, "--run", runs / "a.run", "--run", runs / "b.run", "--measures", "RR", "--card", path)
+    command = ("reproduce", path, "--data", tmp_path / "beir", "--run", tmp_path / "tiny" / "a.run")
+    left = (
+        "error: no system of the card can be measured on all its collections without its finished runs; give their "
+        "files with --run, of "
+    )
+    assert plait(*command, code=1).err == f"{left}tiny: b.run; other: a.run, b.run\n"
+    crossed = ("--run", tmp_path / "other" / "b.run")
+    assert plait(*command, *crossed, code=1).err == f"{left}tiny: b.run; other: a.run\n"
+    said = plait(*command, "--run", tmp_path / "other" / "a.run")
+    assert "b.run is a finished run of other; give its file with --run to measure it, too\n" in said.err
+    assert "reproduced: of 3 values 3 are equal" in said.out
+    single = tmp_path / "one.json"
+    plait("eval", data, "--run", tmp_path / "tiny" / "a.run", "--card", single)
+    assert plait("reproduce", single, "--data", data, code=1).err == (
+        "error: no system of the card can be measured without its finished runs; give their files with --run, of "
+        "tiny: a.run\n"
+    )
+
+
+def test_a_card_with_sorted_keys_is_no_contradiction(plait, tmp_path):
+    numbers = [str(number) for number in range(12, 0, -1)]
+    texts = dict(zip(numbers, ["apple", "banana", "cherry", "date"] * 3, strict=True))
+    data = collection(tmp_path / "many", texts, "".join(f"{number}\td4\t1\n" for number in numbers))
+    path = tmp_path / "card.json"
+    plait("eval", data, "--strands", "lexical", "--system", "few=depth=1", "--measures", "RR", "--samples", "7",
+          "--card", path)  # fmt: skip
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card, sort_keys=True))
+    assert list(json.loads(path.read_text())["collections"][0]["systems"][0]["per_query"]["RR"]) == sorted(numbers)
+    said = plait("reproduce", path, "--data", data)
+    assert "in the card, and its own values give" not in said.out
+    assert said.out.splitlines()[-1].startswith("reproduced: of 24 values 24 are equal")

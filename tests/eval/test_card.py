@@ -106,6 +106,23 @@ def test_means_intervals_and_tests_are_those_of_the_values(card):
     )
 
 
+def test_a_collection_may_have_any_name(card):
+    other = json.loads(json.dumps(card).replace('"fruit"', '"None"'))
+    other["comparisons"] += [{**each, "collection": None, "interval": None} for each in other["comparisons"]]
+    assert [fact.name for fact in contradictions(other)] == ["comparisons"], "as many more as there are"
+
+
+def test_queries_may_be_of_another_order(lexical, fruit):
+    few = evaluate_many([Collection(fruit, lexical, [Plan("bm25")], {"old.run": RUN})], measures="RR", samples=3)
+    card = few.to_json()
+    other = json.loads(json.dumps(card))
+    for system in other["collections"][0]["systems"]:
+        system["per_query"] = {m: dict(reversed(values.items())) for m, values in system["per_query"].items()}
+    assert {fact.name.split()[-1] for fact in contradictions(other)} >= {"interval"}
+    assert contradictions(other, queries={"fruit": list(fruit.qrels)}) == ()
+    assert contradictions(card, queries={"fruit": ["another"]}) == (), "the card's own order"
+
+
 def test_systems_of_different_queries_are_no_card(card):
     other = copy.deepcopy(card)
     other["collections"][0]["systems"][0]["per_query"]["RR"].popitem()
@@ -126,6 +143,8 @@ def test_systems_of_different_queries_are_no_card(card):
         (("index",), None, "'index' is missing or of another kind"),
         (("systems", 1, "file"), "old.run", "'file' is missing or of another kind"),
         (("systems", 1, "file"), {"name": "old.run"}, "'sha256' is missing or of another kind"),
+        (("systems", 0, "per_query", "RR"), {}, "'RR' has no value"),
+        (("systems", 0, "per_query", "AP"), 1, "'AP' is missing or of another kind"),
         (("systems", 0, "per_query", "RR", "q1"), 10**400, "a value of 'RR' is no number"),
     ],
 )
@@ -169,6 +188,7 @@ def test_a_file_that_is_no_card(card, tmp_path):
         json.dumps({"card": 2}): "a damaged run card: 'measures' is missing or of another kind",
         json.dumps({**card, "collections": [{}]}): "a damaged run card: 'dataset' is missing",
         json.dumps({**card, "collections": [5]}): "a damaged run card: 'dataset' is missing",
+        json.dumps({**card, "measures": []}): "a damaged run card: it names no measure",
         json.dumps({**card, "measures": ["AP"]}): "a damaged run card: 'AP' is missing",
     }
     for text, message in texts.items():
