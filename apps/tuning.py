@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -103,6 +104,8 @@ def _check(request: Request) -> None:
     for option, path in (("--report", request.report), ("--out", request.out)):
         if path is not None:
             searching.check_no_folder(option, path)
+    if request.out is not None and "," in str(request.out):
+        raise QueryError(f"{request.out}: a comma ends a step, so that no --pipeline can name it; give another --out")
 
 
 def _check_heard(request: Request) -> None:
@@ -155,7 +158,8 @@ def _weights(retriever: Retriever, request: Request) -> None:
         told_of = {"had": facts["weights"], "searched": trial.to_json(), "written": written}
         console.print_json({**found.to_json(), **told_of})
         return
-    _print(found, trial, facts, request, written=written, same=same)
+    plain_steps = retriever.settings["pipeline"] is None
+    _print(found, trial, facts, request, written=written, same=same, plain_steps=plain_steps)
 
 
 def _hold(retriever: Retriever, request: Request) -> None:
@@ -260,7 +264,7 @@ def _behind(steps: Steps, model: Path | None) -> str:
     step = f"rescore:model={model}"
     if not isinstance(steps, str):  # its options may be lists and mappings, which one text cannot hold
         return f"the step {step} behind those that the index keeps"
-    return f"--pipeline {step if steps == NONE else f'{steps},{step}'}"
+    return f"--pipeline {shlex.quote(step if steps == NONE else f'{steps},{step}')}"
 
 
 def now() -> str:
@@ -309,7 +313,14 @@ def _judged(
 
 
 def _print(
-    found: Tuned, trial: Trial, facts: Mapping[str, Any], request: Request, *, written: bool, same: bool
+    found: Tuned,
+    trial: Trial,
+    facts: Mapping[str, Any],
+    request: Request,
+    *,
+    written: bool,
+    same: bool,
+    plain_steps: bool,
 ) -> None:
     rows = [
         ("as it is", told(facts["weights"]), f"{found.before:.4f}", ""),
@@ -324,7 +335,8 @@ def _print(
         "({:+.4f} to {:+.4f})".format(*trial.gain)
     )
     if trial.own is not None:
-        console.out.print(f"with plait's own weights and steps searches have {trial.own:.4f}")
+        steps = " and steps" if plain_steps else ", with this index's steps,"
+        console.out.print(f"with plait's own weights{steps} searches have {trial.own:.4f}")
     console.out.print("tuned is cross-validated: each query is ranked by weights that others chose")
     strongest = max(found.alone, key=lambda strand: found.alone[strand])
     if found.strand is None and found.alone[strongest] > found.after:

@@ -198,8 +198,9 @@ def judge(
         look: what a ranker learns from: features of a ranking's candidates, in the order of its positions.
         names: of these features.
         least: how many judged queries there must be.
-        fusion: a convex fusion whose values are taken, and by which candidates are fused; None for the index's own,
-            whose values are plait's where it is not convex.
+        fusion: a convex fusion whose candidates and values are taken, and by which they are fused; None for the index's
+            own. Where that is not convex, candidates and values are of plait's, so that what is chosen by them does not
+            depend on it, and they are fused by the index's own; with a look or steps they are those of its searches.
         steps: of a pipeline, taken before candidates are looked at; None for none.
         on_query: told of every query that is done.
 
@@ -218,7 +219,10 @@ def judge(
     fusion = kept if chosen(kept).convex else CONVEX
     found: list[JudgedQuery] = []
     own = own_in_index(retriever, queries, {query: qrels[query] for query in shared})
-    rankings = retriever.candidates([queries[query] for query in shared], depth=depth, fusion=given)
+    texts = [queries[query] for query in shared]
+    rankings = retriever.candidates(texts, depth=depth, fusion=given)
+    if fusion != kept and look is None and steps is None:
+        rankings = map(_fused_as, retriever.candidates(texts, depth=depth, fusion=fusion), rankings)
     for query, ranking in zip(shared, rankings, strict=True):
         taken = ranking if steps is None else steps(ranking)
         found.append(_of(query, taken, qrels[query], fusion, look, dropped={query} & own))
@@ -232,6 +236,12 @@ def judge(
             "are these the qrels of another collection?"
         )
     return Judged(tuple(found), retriever.strands, depth, len(unknown), source, fusion, tuple(names))
+
+
+def _fused_as(ranking: Ranking, other: Ranking) -> Ranking:
+    """Returns a ranking with the fused scores that its candidates have in another of the same query."""
+    whole = other.widened(ranking.positions)
+    return ranking.scored(whole.fused[np.searchsorted(whole.positions, ranking.positions)])
 
 
 def check_grades(qrels: Mapping[str, Mapping[str, Any]]) -> None:

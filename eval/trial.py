@@ -39,7 +39,8 @@ class Trial:
         interval: of `after`, 95 %, bootstrap percentile over queries.
         gain: of `after - before`, the same.
         error: the standard error of `after - before`.
-        own: the mean of searches by plait's own fusion, weights and steps; None where those are what searches have now.
+        own: the mean of searches by plait's own fusion and weights, with the steps that the index keeps, or plait's own
+            where it keeps none; None where that is what searches have now.
     """
 
     pipeline: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 import pytest
+from plait.apps.tuning import _behind
 from plait.retriever import Retriever
 from plait.retriever.log import QueryLog
 
@@ -118,7 +120,11 @@ def test_plaits_own_weights_are_tried_where_the_index_has_others(plait, plurals,
     assert found["own"] > found["before"]
     said = plait("tune", plurals, *files, "--dry-run")
     assert f"with plait's own weights and steps searches have {found['own']:.4f}" in said.out
-    settled(plurals, weights=None)
+    settled(plurals, pipeline="feedback")
+    found = plait("tune", plurals, *files, "--json", "--dry-run").json["searched"]
+    said = plait("tune", plurals, *files, "--dry-run")
+    assert f"with plait's own weights, with this index's steps, searches have {found['own']:.4f}" in said.out
+    settled(plurals, weights=None, pipeline=None)
     assert plait("tune", plurals, *files, "--json", "--dry-run").json["searched"]["own"] is None
 
 
@@ -169,6 +175,7 @@ def test_the_table(plait, wood, files):
         (("--reset", "--seed", "3"), "--seed goes with what is drawn by chance"),
         (("--data", "x", "--calibrate", "platt", "--report", "."), ". is a folder; --report takes the file to write"),
         (("--data", "x", "--ranker", "logistic", "--out", "."), ". is a folder; --out takes the file to write"),
+        (("--data", "x", "--ranker", "logistic", "--out", "a,b.json"), "a,b.json: a comma ends a step, so that no"),
         (("--data", "x", "--measure", "R"), "R takes a cutoff, as R@100"),
     ],
 )
@@ -261,6 +268,15 @@ def test_a_ranker(plait, plurals, files, tmp_path):
     assert "--pipeline" not in again.out
     with Retriever.open(plurals) as retriever:
         assert retriever.search("birch", pipeline=f"rescore:model={path}").pipeline == f"rescore:model={path}"
+
+
+def test_what_is_told_of_a_ranker_is_a_command(plait, plurals, files, tmp_path):
+    path = tmp_path / "a model's $x.json"
+    plait("tune", plurals, *files, "--ranker", "logistic", "--out", path)
+    for steps, ahead in (("none", ""), ("feedback", "feedback,")):
+        option, given = shlex.split(_behind(steps, path))
+        assert (option, given) == ("--pipeline", f"{ahead}rescore:model={path}")
+        assert plait("search", plurals, "birch", option, given).out
 
 
 @pytest.mark.parametrize("options", [("--ranker", "logistic"), ("--out", "model.json")])

@@ -309,6 +309,30 @@ def test_the_depth_is_named(hybrid, depth):
         judge(hybrid, QUERIES, QRELS, least=1, depth=depth)
 
 
+@pytest.mark.parametrize("fusion", ["rrf", "combsum", "combmnz:normalise=zscore"])
+def test_what_is_tuned_does_not_depend_on_the_fusion_that_the_index_has(tmp_path, fusion):
+    """Of 40 documents each strand proposes three: rrf alone would see all of them."""
+    words = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath"]
+    documents = [{"id": f"{a}-{b}", "text": f"{a} beside {b}"} for a in words for b in words[:5]]
+    queries = {word: f"{word} wood" for word in words}
+    qrels = {word: {f"{word}-{words[at % 5]}": 1, f"{words[at - 1]}-birch": 1} for at, word in enumerate(words)}
+    with Retriever.create(tmp_path / "i", strands="lexical,dense") as retriever:
+        retriever.add(documents)
+        retriever.commit()
+        plain = judge(retriever, queries, qrels, depth=3)
+        retriever.settle(fusion=fusion)
+        retriever.commit()
+        found = judge(retriever, queries, qrels, depth=3)
+        run = retriever.run(queries, 1000, pipeline="none")
+    assert max(len(query.ids) for query in found.queries) <= 6
+    for before, after in zip(plain.queries, found.queries, strict=True):
+        assert before.ids == after.ids
+        assert (before.values == after.values).all()
+        assert dict(zip(after.ids, after.fused.tolist(), strict=True)) == {id: run[after.query][id] for id in after.ids}
+    one, other = tune(plain), tune(found)
+    assert (one.weights, one.after, one.fusion) == (other.weights, other.after, other.fusion)
+
+
 @pytest.mark.parametrize("normalise", ["minmax", "zscore", "l2", "dbsf", "rank", "bounds"])
 def test_values_of_another_fusion_are_those_of_its_searches(hybrid, normalise):
     fusion = f"convex:normalise={normalise}"
