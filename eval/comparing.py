@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from .contract import EvalError
 from .evaluate import Report
-from .statistics import EXACT, SAMPLES, bootstrap_means, holm, percentile_interval, randomisation_test, t_test
+from .statistics import (
+    SAMPLES,
+    bootstrap_means,
+    check_seed,
+    holm,
+    is_exact,
+    percentile_interval,
+    randomisation_test,
+    t_test,
+)
 
 Interval = tuple[float, float]
 SEED = 0
@@ -67,6 +76,7 @@ class Compared:
         intervals: of means, 95 %, by collection, system and measure; none of one query.
         seed: of permutations and resamples.
         samples: how many of each were drawn.
+        sampled: whether the randomisation test drew samples on every collection: on none was it exact.
     """
 
     baseline: str
@@ -74,6 +84,7 @@ class Compared:
     intervals: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)
     seed: int = SEED
     samples: int = SAMPLES
+    sampled: bool = False
 
     @property
     def family(self) -> int:
@@ -82,9 +93,8 @@ class Compared:
 
     @property
     def out_of_reach(self) -> bool:
-        """Whether the family is so large that no sampled p-value, adjusted, can be as small as .05."""
-        sampled = any(each.wins + each.losses > EXACT for each in self.comparisons)
-        return sampled and self.family / (1 + self.samples) > SIGNIFICANT
+        """Whether all p-values of the family are sampled, and it is so large that none, adjusted, can be .05."""
+        return self.sampled and self.family / (1 + self.samples) > SIGNIFICANT
 
 
 def compare(
@@ -109,7 +119,7 @@ def compare(
     check_sampling(seed, samples)
     baseline = check_baseline(reports, baseline)
     measures = reports[0].measures
-    intervals, found = {}, []
+    intervals, found, exact = {}, [], []
     for report in reports:
         names = [system.name for system in report.systems]
         values = _values(report, measures)
@@ -122,9 +132,10 @@ def compare(
             pairs = [(names[i], measure) for i in rest for measure in measures]
             between = None if spans is None else spans[1][:, rest].reshape(2, -1)
             found += _tested(report.name, pairs, apart, between, seed, samples)
+            exact.append(is_exact(apart))
     found = _adjusted(found, measures)
     over = _over_collections(reports, baseline, measures, seed, samples) if len(reports) > 1 else []
-    return Compared(baseline, (*found, *over), intervals, seed, samples)
+    return Compared(baseline, (*found, *over), intervals, int(seed), int(samples), bool(exact) and not any(exact))
 
 
 def check_sampling(seed: int, samples: int) -> None:
@@ -133,12 +144,9 @@ def check_sampling(seed: int, samples: int) -> None:
     Raises:
         EvalError: fewer than one sample, or a seed below 0.
     """
-    for name, what, value, least in (
-        ("samples", "how many are drawn", samples, 1),
-        ("seed", "of random numbers", seed, 0),
-    ):
-        if not isinstance(value, int) or value < least:
-            raise EvalError(f"{name} is {what}: a whole number of at least {least}, not {value!r}")
+    check_seed(seed)
+    if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
+        raise EvalError(f"samples is how many are drawn: a whole number of at least 1, not {samples!r}")
 
 
 def check_baseline(reports: Sequence[Report], baseline: str | None) -> str:

@@ -36,9 +36,9 @@ def randomisation_test(differences: Columns, *, samples: int = SAMPLES, seed: in
         samples: how many sign assignments are drawn.
         seed: of the random generator.
     """
-    rows = differences[np.any(differences != 0, axis=1)]
+    rows = differences[_differ(differences)]
     seen = np.abs(rows.sum(axis=0)) - _SLACK * np.abs(rows).sum(axis=0)
-    exact = len(rows) <= EXACT
+    exact = is_exact(differences)
     beyond, drawn = np.zeros(differences.shape[1], np.int64), 0
     most = max(1, _CELLS // max(differences.shape[1], 1))  # how many are drawn at a time settles what is drawn
     for signs in _every_sign(len(rows)) if exact else _random_signs(len(rows), samples, seed):
@@ -46,6 +46,18 @@ def randomisation_test(differences: Columns, *, samples: int = SAMPLES, seed: in
             beyond += (np.abs(signs[start : start + most] @ rows) >= seen).sum(axis=0)
         drawn += len(signs)
     return beyond / drawn if exact else (1 + beyond) / (1 + drawn)
+
+
+def is_exact(differences: Columns) -> bool:
+    """Returns whether `randomisation_test` goes through every assignment of signs: no more queries than that differ.
+
+    A query counts where any of the columns differs, for all of them see the same signs.
+    """
+    return int(_differ(differences).sum()) <= EXACT
+
+
+def _differ(differences: Columns) -> NDArray[np.bool_]:
+    return np.any(differences != 0, axis=1)
 
 
 def _every_sign(pairs: int) -> Iterator[NDArray[np.float64]]:

@@ -84,8 +84,14 @@ def test_nothing_to_compare():
         compare([])
     with pytest.raises(EvalError, match="samples is how many are drawn: a whole number of at least 1, not 0"):
         compare([report("x", {"a": [0]})], samples=0)
-    with pytest.raises(EvalError, match="seed is of random numbers: a whole number of at least 0, not -1"):
-        compare([report("x", {"a": [0]})], seed=-1)
+    for seed in (-1, True, 0.0):
+        with pytest.raises(EvalError, match=f"a seed is a whole number of at least 0, not {seed}"):
+            compare([report("x", {"a": [0]})], seed=seed)
+    with pytest.raises(EvalError, match="samples is how many are drawn: a whole number of at least 1, not True"):
+        compare([report("x", {"a": [0]})], samples=True)
+    counted = compare([report("x", {"a": [0, 1], "b": [1, 1]})], seed=np.int64(3), samples=np.int64(9))
+    assert counted == compare([report("x", {"a": [0, 1], "b": [1, 1]})], seed=3, samples=9)
+    assert (type(counted.seed), type(counted.samples)) == (int, int), "as JSON takes them"
     alone = compare([report("x", {"a": [0.5, 0.5]})])
     assert alone.comparisons == ()
     assert alone.intervals["x"]["a"][M] == pytest.approx((0.5, 0.5))
@@ -121,6 +127,20 @@ def test_a_family_too_large_for_its_samples(systems, queries, far):
     said = "p Holm is over 6 comparisons of a measure: with 99 samples none can be below 0.06, whatever differs; "
     assert out_of_reach(compared) == (f"{said}draw more with --samples" if far else None)
     assert not far or min(each.holm for each in compared.comparisons) == pytest.approx(0.06)
+
+
+def test_a_family_is_out_of_reach_where_every_test_is_sampled():
+    """Each of these systems differs for eight queries, and all together for sixteen: their signs are drawn."""
+    half = {f"s{i}": [float(place % 2 == i % 2) for place in range(16)] for i in range(7)}
+    systems = {"old": [0.0] * 16, **half}
+    together = compare([report("x", systems)], samples=99)
+    assert max(each.wins + each.losses for each in together.comparisons) == 8
+    assert together.out_of_reach
+    assert min(each.randomisation for each in together.comparisons) >= 1 / 100
+    few = report("y", {name: values[:4] for name, values in systems.items()})
+    mixed = compare([report("x", systems), few], samples=99)
+    assert not mixed.out_of_reach, "one collection's test is exact"
+    assert not compare([few], samples=9).out_of_reach
 
 
 def test_a_measure_that_counts_has_no_interval_of_its_mean():

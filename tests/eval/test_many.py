@@ -141,7 +141,7 @@ def test_collections_that_cannot_be(lexical, fruit):
         evaluate_many([])
     with pytest.raises(EvalError, match="two collections are called 'fruit'; rename a folder"):
         evaluate_many([Collection(fruit, lexical)] * 2)
-    with pytest.raises(EvalError, match="seed is of random numbers: a whole number of at least 0, not -1"):
+    with pytest.raises(EvalError, match="a seed is a whole number of at least 0, not -1"):
         evaluate_many(iter(lambda: 1 / 0, None), seed=-1)
     with pytest.raises(EvalError, match="no system 'x' to compare with; there are: lexical"):
         evaluate_many([Collection(fruit, lexical)], baseline="x")
