@@ -9,7 +9,7 @@ from typing import Any
 
 from ..retriever.documents import Document, IngestError, check_document
 from ..retriever.log import MOST
-from ..retriever.queries import check_query
+from ..retriever.queries import RepeatedQueryError, check_query
 from ..retriever.streams import rejecter
 from .beir import judged_texts, load_beir
 from .contract import EvalError
@@ -92,13 +92,16 @@ def _checked(queries: Sequence[tuple[str, str]]) -> Callable[..., list[tuple[str
     """Returns what gives queries as `read_queries` does, without a file."""
 
     def read(_path: Path, *, skip_bad: bool, on_bad: Callable[[IngestError], None]) -> list[tuple[str, str]]:
-        reject, found = rejecter(skip_bad=skip_bad, on_bad=on_bad), []
-        for query, text in queries:
+        reject = rejecter(skip_bad=skip_bad, on_bad=on_bad)
+        found: dict[str, str] = {}
+        for name, given in queries:
             try:
-                found.append(check_query(query, text))
+                query, text = check_query(name, given)
+                if found.setdefault(query, text) != text:
+                    raise RepeatedQueryError(query, f"duplicate query id {query!r}, with another text")
             except IngestError as error:
                 reject(error)
-        return found
+        return list(found.items())
 
     return read
 

@@ -38,10 +38,10 @@ def own_in_runs(runs: Iterable[Run], dataset: Dataset) -> frozenset[str]:
 
 
 def own_among(documents: Iterable[Document], queries: Mapping[str, str], qrels: Qrels) -> frozenset[str]:
-    """Returns the same of documents that are read; none where reading fails."""
+    """Returns the same of documents that are read; none where reading, or fetching them, fails."""
     try:
         return _own(documents, queries, qrels)
-    except (IngestError, OSError):
+    except (IngestError, OSError, RuntimeError):
         return NONE
 
 

@@ -60,7 +60,8 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
     """Returns qrels: relevance by query and document.
 
     A line is `query document relevance` as in BEIR, whose files have a header, or `query 0 document relevance` as in
-    TREC, its columns parted by tabs or, where these make no three or four, by white space. 1.0 is 1.
+    TREC, its columns parted by tabs or, where these make no three or four, leave one empty, or part TREC's four into
+    three, by white space. 1.0 is 1.
 
     Raises:
         EvalError: a missing file, a malformed line, a relevance beyond a million, two judgements of one pair that
@@ -83,8 +84,9 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
 
 
 def _fields(line: str) -> list[str]:
-    columns = [column.strip() for column in line.strip().split("\t")]
-    return columns if len(columns) in (3, 4) else line.split()
+    columns, words = [column.strip() for column in line.strip().split("\t")], line.split()
+    mixed = len(columns) == 3 and len(words) == 4 and words[1] in ITERATIONS  # a tab, and TREC's second column
+    return columns if len(columns) in (3, 4) and all(columns) and not mixed else words
 
 
 def write_qrels(qrels: Qrels, target: str | Path | TextIO) -> None:
@@ -93,6 +95,7 @@ def write_qrels(qrels: Qrels, target: str | Path | TextIO) -> None:
     _write(_beir_lines(qrels) if name.endswith(".tsv") else _trec_lines(qrels), target)
 
 
+ITERATIONS = ("0", "Q0")  # what stands in TREC's second column
 QRELS_HEADERS = ("query-id", "query_id", "qid", "query", "topic")
 
 

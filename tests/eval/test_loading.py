@@ -224,6 +224,13 @@ def test_a_collection_of_ir_datasets(monkeypatch):
     ):
         load_dataset("ir_datasets:f")
     assert load_dataset("ir_datasets:f", skip_bad=True).queries == {}
+    asked = [query, SimpleNamespace(query_id="1", text=" snow "), SimpleNamespace(query_id="1", text="rain")]
+    known["g"] = SimpleNamespace(**yes, **{**iterators, "queries_iter": lambda: asked})
+    with pytest.raises(EvalError, match=r"^duplicate query id '1', with another text, and it is judged; keep one"):
+        load_dataset("ir_datasets:g")
+    assert load_dataset("ir_datasets:g", skip_bad=True).queries == {"1": "snow"}
+    known["h"] = SimpleNamespace(**yes, **{**iterators, "queries_iter": lambda: asked[:2]})
+    assert load_dataset("ir_datasets:h").queries == {"1": "snow"}
     with pytest.raises(EvalError, match="ir_datasets:b has no qrels; name a collection with judgements"):
         load_dataset("ir_datasets:b")
     with pytest.raises(EvalError, match=r"ir_datasets knows no 'c'; see https://ir-datasets\.com"):

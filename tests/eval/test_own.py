@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from plait.eval import Collection, Plan, evaluate_many, evaluate_runs, judge, load_beir, size_curve, without_own
@@ -10,6 +11,7 @@ from plait.eval import own_in_index as in_index
 from plait.eval import own_in_runs as in_runs
 from plait.eval.calibrating import calibrate
 from plait.eval.dataset import Dataset
+from plait.eval.loading import IrDatasetsReader
 from plait.retriever import Retriever
 
 from .conftest import beir
@@ -47,6 +49,13 @@ def test_a_corpus_is_read_only_where_it_may_matter(numbered, tmp_path):
     missing = replace(numbered, corpus=tmp_path / "no.jsonl")
     assert in_runs([{"1": {"x": 1.0}}], missing) == set()
     assert in_runs([RUN], missing) == set(), "nothing is dropped where nothing is known"
+
+    def unfetched():
+        raise RuntimeError("could not download")
+
+    offline = replace(numbered, reader=IrDatasetsReader(SimpleNamespace(docs_iter=unfetched)))
+    (report,) = evaluate_many([Collection(offline, runs={"old": RUN})], measures="RR").reports
+    assert report["old"].scores.means["RR"] == pytest.approx(4 / 6)
 
 
 def test_a_run_without_them_is_cut_to_k():

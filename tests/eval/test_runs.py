@@ -101,6 +101,8 @@ def test_qrels_are_parted_by_tabs_where_there_are_any_and_grades_may_be_whole_fl
     path = tmp_path / "test.tsv"
     path.write_text("q\td 1\t1\nq\t0\td2\t2.0\nq 0\td3 -1.00\n")
     assert read_qrels(path) == {"q": {"d 1": 1, "d2": 2, "d3": -1}}
+    path.write_text("q\t0 d1\t1\nq\tQ0 d2\t1\nq\td3\t\t1\n")
+    assert read_qrels(path) == {"q": {"d1": 1, "d2": 1, "d3": 1}}, "columns of both kinds, and an empty one"
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,7 @@ def test_qrels_are_parted_by_tabs_where_there_are_any_and_grades_may_be_whole_fl
     [
         ("query-id\tcorpus-id\tscore\n1\td\n", ", line 2: '1\\td' is no judgement; expected query, document and"),
         ("1\td\t1\n1\te\tyes\n", ", line 2: '1\\te\\tyes' is no judgement"),
+        ("1\t\t1\n", ", line 1: '1\\t\\t1' is no judgement"),
         ("1\td\t1.5\n", ", line 1: '1\\td\\t1.5' is no judgement"),
         ("1\td\t1000000\n1\te\t1000001\n", ", line 2: the relevance 1000001 is beyond 1,000,000; expected a few"),
         ("1\td\t-2147483648\n", ", line 1: the relevance -2147483648 is beyond 1,000,000"),
