@@ -57,6 +57,15 @@ def parse_measures(names: Iterable[str] | str = DEFAULT_MEASURES) -> tuple[str, 
     return tuple(dict.fromkeys(str(_parse(name)) for name in names))
 
 
+def cutoff_of(name: str) -> int | None:
+    """Returns how many hits a measure looks at; None where it looks at the whole ranking, as `IPrec@0.5` does.
+
+    Raises:
+        EvalError: a measure that is not known.
+    """
+    return _parse(name).params.get("cutoff")
+
+
 def score_run(run: Run, qrels: Qrels, measures: Iterable[str] | str = DEFAULT_MEASURES) -> Scores:
     """Returns the measures of a run, over every query that has judgements and no other.
 

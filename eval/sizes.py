@@ -9,7 +9,6 @@ Two things do depend on them and stay those of the whole corpus: IDF, and the av
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from ..index.ranking import ranked
 from ..retriever import Retriever
 from .contract import EvalError, Qrels, Run
 from .dataset import Dataset
-from .measures import DEFAULT_MEASURES, parse_measures, score_run
+from .measures import DEFAULT_MEASURES, cutoff_of, parse_measures, score_run
 from .own import own_in_index, without_own
 
 MARGIN = 1.5  # a first search is so much deeper than the smallest subset needs on average
@@ -113,13 +112,14 @@ def check_sizes(sizes: Iterable[int], ids: Iterable[str], qrels: Qrels) -> tuple
 
 def asked_for(measures: Iterable[str]) -> int:
     """Returns how many hits measures are given: down to the largest cutoff, and no fewer than `DEEP`."""
-    return max(DEEP, deepest(name for name in measures if "@" in name) or 0)
+    return max([DEEP, *(cutoff_of(name) or 0 for name in measures)])
 
 
 def deepest(measures: Iterable[str]) -> int | None:
     """Returns the largest cutoff of measures; None where one looks at the whole ranking."""
-    cutoffs = [re.findall(r"@(\d+)", name) for name in measures]
-    return max((int(found[-1]) for found in cutoffs), default=0) if all(cutoffs) else None
+    cutoffs = [cutoff_of(name) for name in measures]
+    found = [cutoff for cutoff in cutoffs if cutoff is not None]
+    return max(found, default=0) if len(found) == len(cutoffs) else None
 
 
 def _places(retriever: Retriever, dataset: Dataset, seed: int) -> tuple[dict[str, int], int]:

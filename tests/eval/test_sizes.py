@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from plait.eval import Dataset, EvalError, load_beir, score_run, size_curve, sizes
-from plait.eval.sizes import _places, deepest
+from plait.eval.sizes import _places, asked_for, deepest
 from plait.retriever import Retriever
 
 from .conftest import beir
@@ -82,6 +82,14 @@ def test_a_query_that_a_first_search_leaves_short_is_asked_again_deeper(words, i
 def test_how_deep_measures_look():
     assert deepest(["nDCG@10", "R@100", "P(rel=2)@5"]) == 100
     assert deepest(["nDCG@10", "AP"]) is None
+    assert deepest(["P@5", "IPrec@0.5"]) is None, "of recall, not of ranks"
+    assert (asked_for(["P@5", "IPrec@0.5"]), asked_for(["P@1200", "AP"])) == (1000, 1200)
+
+
+def test_a_measure_at_a_recall_looks_at_the_whole_ranking(words, index):
+    beside = size_curve(index, words, [], strands=["dense"], measures="P@1 IPrec@0.5")
+    alone = size_curve(index, words, [], strands=["dense"], measures="IPrec@0.5")
+    assert beside.means["dense"]["IPrec@0.5"] == alone.means["dense"]["IPrec@0.5"]
 
 
 def test_sizes_that_cannot_be(words, index):
