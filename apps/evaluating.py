@@ -70,7 +70,7 @@ class Request:
         """The options given that mean a search."""
         options = {
             "--index": self.index, "--save-runs": self.save_runs, "--fusion": self.fusion, "--weights": self.weights,
-            "--pipeline": self.pipeline,
+            "--pipeline": self.pipeline, "--depth": self.depth if self.depth != DEPTH else None,
             "--strands": self.strands, "--dense": self.made_with.get("dense"),
             "--learned": self.made_with.get("learned"), "--language": self.made_with.get("lexical"),
             "--lucene": self.made_with.get("lucene"), "--lucene-impact": self.made_with.get("lucene_impact"),

@@ -182,6 +182,16 @@ def test_what_is_wrong_is_said_before_anything_is_made(plait, data, tmp_path, op
     assert not (tmp_path / "i").exists()
 
 
+@pytest.mark.parametrize("option", [("--depth", "5"), ("--weights", "dense=1")])
+def test_what_is_said_of_a_search_beside_a_run_is_heard(plait, data, tmp_path, option):
+    (tmp_path / "old.run").write_text("q1 Q0 d1 1 1.0 x\n")
+    command = ("eval", data, "--run", tmp_path / "old.run", "--baseline", "x")
+    assert plait(*command, code=1).err.endswith("there are: old.run\n")
+    assert plait(*command, *option, code=1).err.endswith("there are: lexical, learned, dense, fused, old.run\n")
+    said = plait(*command, *option, "--no-defaults", code=1)
+    assert said.err.startswith("error: --no-defaults leaves nothing to measure; name a system with --system")
+
+
 def test_a_run_of_another_collection_is_noticed_before_anything_is_made(plait, data, tmp_path):
     (tmp_path / "a.run").write_text("z Q0 d1 1 1.0 x\n")
     said = plait("eval", data, "--index", tmp_path / "i", "--run", tmp_path / "a.run", code=1)
