@@ -21,8 +21,7 @@ from plait.retriever import FUSIONS, PlaitError, Retriever
 from quality import TARGETS
 from weights import collections_of, drawing_options
 
-MEASURE = "nDCG@10"
-K = 11  # one more than are judged: a document that is the query itself is dropped
+MEASURE, K = "nDCG@10", 10
 PLAIN, COUNTED, NEAR, FULL = "tokens alone", "repeats counted", "with near terms", "both, the default"
 PAIRS = {
     ("lexical", "learned"): (0.05, 0.1, 0.16, 0.25, 0.5, 1.0, 1.93),

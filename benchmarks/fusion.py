@@ -27,9 +27,8 @@ from plait.eval.trial import try_out
 from plait.eval.tuning import FOLDS, folded, simplex, tune
 from plait.retriever import PlaitError, Retriever
 
-MEASURE = "nDCG@10"
+MEASURE, K = "nDCG@10", 10
 COLLECTIONS = ("scifact", "nfcorpus", "medline", "lisa", "wikiqa-test", "mlquestions")
-K = 11  # one more than is measured: the document that is the query itself is dropped
 BOUNDS = "convex:normalise=bounds"
 SYSTEMS: dict[str, dict[str, Any]] = {
     "lexical": {"strands": "lexical"},
