@@ -55,12 +55,18 @@ def html(text: str) -> Page:
     parser = _Reader()
     try:
         parser.feed(text)
+        parser.ending = max(LEAST_UNFINISHED, MOST_SCANNED // max(len(text), 1))
         parser.close()
     except AssertionError as error:  # what html.parser raises on a broken declaration, up to Python 3.12
         raise IngestError(f"this HTML cannot be parsed ({error}); repair it or convert it to text") from None
     return parser.page()
 
 
+# At the end of a file html.parser (before its mend of 2025) looks from each tag or comment that nothing closes to the
+# end of the text once more: in a file of nothing else that takes minutes. It may look at about so many characters, or
+# so many times.
+MOST_SCANNED, LEAST_UNFINISHED = 2_000_000, 10
+_UNFINISHED = re.compile(r"<[A-Za-z/!?]")
 _SILENT = frozenset(("script", "style", "template", "noscript", "svg"))
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 _PARAGRAPHS = (
@@ -82,6 +88,7 @@ class _Reader(HTMLParser):
         self._preformatted = 0
         self._names: dict[str, str] = {}  # the <title> and the first heading
         self._open_name = ""
+        self.ending: int | None = None  # unfinished tags that may still come; None before the end of the text
 
     def page(self) -> Page:
         """Returns what has been read."""
@@ -109,7 +116,17 @@ class _Reader(HTMLParser):
             self._open_name = ""
 
     def handle_data(self, data: str) -> None:
-        """Keeps text, with runs of white space outside <pre> as one space."""
+        """Keeps text, with runs of white space outside <pre> as one space.
+
+        Raises:
+            IngestError: it is one unfinished tag too many.
+        """
+        if self.ending is not None and _UNFINISHED.match(data):
+            self.ending -= 1
+            if self.ending < 0:
+                raise IngestError(
+                    "this HTML has too many tags or comments that nothing closes; repair it or convert it to text"
+                )
         if self._silent:
             return
         if self._open_name:

@@ -120,7 +120,10 @@ def whole_file(page: Callable[[str], markup.Page]) -> Callable[[Stream, str, Rej
     """Returns a reader that makes a file one document: id from its path, title from its heading or its name."""
 
     def read(stream: Stream, path: str, _reject: Reject) -> Iterator[Found]:
-        title, text = page(stream.text())
+        try:
+            title, text = page(stream.text())
+        except IngestError as error:  # one of the stream's own has its place already
+            raise error if error.path else error.at(stream.name) from error
         if not text.strip():
             raise IngestError("holds no text; remove it, or fill it", path=stream.name)
         shown = os.fsencode(path).decode(errors="replace")

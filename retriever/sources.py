@@ -15,6 +15,11 @@ from .streams import OPENERS, STANDARD_INPUT, Reject, Stream, kind_of, open_stre
 Paths = str | Path | Iterable[str | Path]
 INDEX = "plait.db"  # makes a folder an index, whose files nobody means to be read
 SHOWN = 8  # files, or kinds of them, that are named where they are not read
+FILE, LINKED, SPECIAL = "file", "linked", "special"  # what is in a folder
+_NOT_READ = {
+    LINKED: "links to folders are not followed: name the folders themselves",
+    SPECIAL: "no regular files: pipes, sockets and devices of a folder are not read",
+}
 _MISSING = "there is no such file or folder; check the path"
 
 
@@ -62,7 +67,7 @@ def find_sources(paths: Paths, reject: Reject) -> list[Source]:
     sources: list[Source] = []
     for path in given:
         try:
-            sources.extend(_sources_of(path))
+            sources.extend(_sources_of(path, reject))
         except IngestError as error:
             reject(error)
     return sources
@@ -104,7 +109,8 @@ def passed_over(paths: Paths) -> Iterator[str]:
 
 
 def _passed_over(folder: Path, read: set[Path]) -> list[str]:
-    files = list(_files(folder))
+    entries = list(_entries(folder, lambda _error: None))
+    files = [path for path, kind in entries if kind == FILE]
     indexes = {file.parent for file in files if file.name == INDEX}
     left = [file for file in files if file.absolute() not in read and indexes.isdisjoint(file.parents)]
     records = [file.relative_to(folder).as_posix() for file in left if kind_of(file) in READERS]
@@ -114,6 +120,9 @@ def _passed_over(folder: Path, read: set[Path]) -> list[str]:
         told.append(f"{_some(records)} (beside texts, records are not read: name these files themselves)")
     if others:
         told.append(f"{len(others):,} of other kinds ({_some(sorted(set(others)))})")
+    for wanted, why in _NOT_READ.items():
+        if names := [path.relative_to(folder).as_posix() for path, kind in entries if kind == wanted]:
+            told.append(f"{_some(names)} ({why})")
     return told
 
 
@@ -122,13 +131,13 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _sources_of(path: str | Path) -> list[Source]:
+def _sources_of(path: str | Path, reject: Reject) -> list[Source]:
     name = str(path)
     if name == STANDARD_INPUT:
         return [Source("standard input", None, "", ".jsonl")]
     path = Path(path)
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, reject)
     if not path.exists():
         raise IngestError(_MISSING, path=name)
     if kind_of(path) not in READERS:
@@ -136,13 +145,13 @@ def _sources_of(path: str | Path) -> list[Source]:
     return [Source(name, path, path.name, kind_of(path))]
 
 
-def _folder(folder: Path) -> list[Source]:
+def _folder(folder: Path, reject: Reject) -> list[Source]:
     if (corpus := _corpus(folder)) is not None:
         return [Source(str(corpus), corpus, corpus.name, ".jsonl")]
     found = [
         Source(str(file), file, file.relative_to(folder).as_posix(), kind_of(file))
-        for file in _files(folder)
-        if kind_of(file) in READERS
+        for file, kind in _entries(folder, reject)
+        if kind == FILE and kind_of(file) in READERS
     ]
     texts = [source for source in found if source.format.whole]
     if not found:
@@ -156,8 +165,14 @@ def _corpus(folder: Path) -> Path | None:
     return next((corpus for corpus in named if corpus.is_file()), None)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yields the files below a folder, sorted by path, without hidden ones."""
+def _entries(folder: Path, reject: Reject) -> Iterator[tuple[Path, str]]:
+    """Yields what is below a folder, sorted by path, without what is hidden: files, and what is not looked into.
+
+    A folder below it that cannot be listed is rejected, and the others go on.
+
+    Raises:
+        IngestError: the folder itself cannot be listed.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -165,7 +180,21 @@ def _files(folder: Path) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
+        path = folder / entry.name
         if entry.is_dir(follow_symlinks=False):
-            yield from _files(folder / entry.name)
-        elif not entry.is_dir():
-            yield folder / entry.name
+            try:
+                yield from _entries(path, reject)
+            except IngestError as error:
+                reject(error)
+        elif entry.is_dir():
+            yield path, LINKED
+        else:  # a link to nothing is told of when it is opened
+            yield path, FILE if entry.is_file() or _is_nowhere(path) else SPECIAL
+
+
+def _is_nowhere(path: Path) -> bool:
+    """Returns whether a link leads to nothing, or to what may not be looked at."""
+    try:
+        return not path.exists()
+    except OSError:
+        return True

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from plait.retriever.documents import Document, IngestError
 from plait.retriever.ingest import Seen, read_documents, total_bytes
+from plait.retriever.sources import passed_over
 
 PACK = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
 BEIR = b'{"_id": "1", "title": "T", "text": "one", "metadata": {"y": 1}}\n\n{"_id": "2", "title": "", "text": "two"}\n'
@@ -320,6 +321,40 @@ def test_a_file_that_may_not_be_read(unreadable):
     assert refusal(unreadable) == f"{unreadable}: cannot be opened: Permission denied"
 
 
+def test_a_folder_that_may_not_be_listed_is_skipped_alone(unreadable):
+    folder = unreadable.parent
+    owner = os.geteuid()
+    os.seteuid(os.getuid())
+    for name in ("a", "b", "c"):
+        (folder / name).mkdir()
+        (folder / name / "note.txt").write_text(name)
+    unreadable.unlink()
+    (folder / "b").chmod(0)
+    os.seteuid(owner)
+    said = f"{folder / 'b'}: cannot be listed: Permission denied"
+    assert bad(folder) == (["a/note.txt#0", "c/note.txt#0"], [said])
+    assert refusal(folder) == said
+    os.seteuid(os.getuid())
+    (folder / "b").chmod(0o700)  # so that it can be removed
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
+def test_pipes_and_links_in_a_folder_are_told_and_not_waited_for(tmp_path):
+    folder = tmp_path / "docs"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "note.txt").write_text("text")
+    os.mkfifo(folder / "sub" / "pipe.txt")
+    (folder / "linked").symlink_to(folder / "sub")
+    assert [document.id for document in read(folder)] == ["sub/note.txt#0"]
+    (told,) = passed_over(folder)
+    assert told == (
+        f"{folder}: not read: linked (links to folders are not followed: name the folders themselves); "
+        "sub/pipe.txt (no regular files: pipes, sockets and devices of a folder are not read)"
+    )
+    (folder / "nowhere.txt").symlink_to(folder / "gone")
+    assert refusal(folder) == f"{folder / 'nowhere.txt'}: there is no such file; check the path"
+
+
 def test_a_file_that_is_gone_when_its_turn_comes(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(BEIR)
@@ -393,6 +428,19 @@ def test_broken_markup_is_an_error_or_text_never_a_crash(tmp_path):
     path.write_text("<h1>Title<p>text<![if broken <!-- <b", encoding="utf-8")
     kept, said = bad(path)
     assert kept == ["a.html#0"] or "this HTML cannot be parsed" in said[0]
+
+
+@pytest.mark.parametrize("piece", ["<a x=", "<!--", "<!-- >", "</a "])
+def test_markup_that_nothing_closes_ends_soon(tmp_path, piece):
+    """Each took minutes; where Python's own parser takes them in one go, they are text or nothing."""
+    path = tmp_path / "a.html"
+    path.write_text("<p>text</p>" + piece * 50_000)
+    kept, said = bad(path)
+    assert not kept or said == []
+    why = "this HTML has too many tags or comments that nothing closes; repair it or convert it to text"
+    assert said in ([], [f"{path}: {why}"])
+    path.write_text("<p>one</p> 1 < 2 <b two</p>" + piece * 5)
+    assert read(path)[0].text.startswith("one")
 
 
 @pytest.mark.parametrize(
