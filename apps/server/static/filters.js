@@ -31,7 +31,16 @@ const TEXT = {
   ...MISSING,
 };
 const NUMBER = { ...EQUAL, "is at least": compared(">="), "is at most": compared("<="), "is above": compared(">"), "is below": compared("<"), "is between": BETWEEN, "is one of": LISTED("IN"), ...MISSING };
-const DATE = { "is on": compared("="), "is from": compared(">="), "is up to": compared("<="), "is between": BETWEEN, ...MISSING };
+// A document may name a time of a day: the day ends before the next one begins, and not when it begins.
+const next = (day) => new Date(Date.parse(`${day}T00:00:00Z`) + 86_400_000).toISOString().slice(0, 10);
+const until = (field, day) => (day < "9999-12-31" ? `${field} < ${quoted(next(day))}` : `${field} IS NOT NULL`);
+const DATE = {
+  "is on": { values: 1, write: (field, [day]) => `(${field} >= ${quoted(day)} AND ${until(field, day)})` },
+  "is from": compared(">="),
+  "is up to": { values: 1, write: (field, [day]) => until(field, day) },
+  "is between": { values: 2, write: (field, [low, high]) => `(${field} >= ${quoted(low)} AND ${until(field, high)})` },
+  ...MISSING,
+};
 const BOOLEAN = { "is true": { values: 0, write: (field) => `${field} = TRUE` }, "is false": { values: 0, write: (field) => `${field} = FALSE` }, ...MISSING };
 const LIST = { "has": compared("CONTAINS"), "has any of": LISTED("CONTAINS ANY"), "has all of": LISTED("CONTAINS ALL"), ...MISSING };
 

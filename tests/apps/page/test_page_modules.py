@@ -130,6 +130,10 @@ def test_shares_of_what_counts_against_a_hit_are_none(call):
         ('a "b"', "number", "is below", ["-1.5"], '"a ""b""" < -1.5'),
         ("x", "text", "is one of", ["a, b'c ,"], "x IN ('a', 'b''c')"),
         ("x", "number[]", "has", ["2"], "x CONTAINS 2"),
+        ("x", "date", "is on", ["2024-02-28"], "(x >= '2024-02-28' AND x < '2024-02-29')"),
+        ("x", "date", "is up to", ["2023-12-31"], "x < '2024-01-01'"),
+        ("x", "date", "is up to", ["9999-12-31"], "x IS NOT NULL"),
+        ("x", "date", "is between", ["2023-01-01", "2023-01-31"], "(x >= '2023-01-01' AND x < '2023-02-01')"),
         ("x", "unknown", "begins with", ["a"], "x ILIKE 'a%'"),
     ],
 )
