@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..index import Report, Snapshot, StoreError, Writer
+from ..index import Problem, Report, Snapshot, StoreError, Writer
 from ..index import check as check_index
-from ..retriever import Retriever, parents
+from ..retriever import LevelError, Retriever, parents
 from . import console
 from .console import counted
 
@@ -68,8 +68,21 @@ def _checked(index: Path) -> tuple[Report, int]:
     more = check_index(level)
     again = f"remove {level}, and make it again with `plait index ... --parents`"
     problems = [replace(problem, where=f"{parents.NAME}: {problem.where}", advice=again) for problem in more.problems]
+    if not problems:
+        problems = _behind(index)
     counts = (report.files + more.files, report.bytes + more.bytes, report.documents + more.documents)
     return Report(*counts, (*report.problems, *problems)), more.documents
+
+
+def _behind(index: Path) -> list[Problem]:
+    """Returns what is wrong with a level of parents that is whole, but of other passages than the index has."""
+    with suppress(StoreError):  # the index's own problems tell of it
+        with closing(Snapshot(index)) as snapshot, suppress(LevelError):
+            parents.level_of(snapshot)
+            return []
+        what = "the level is behind the passages, so that searches by `parents` are refused"
+        return [Problem(parents.NAME, what, "bring it up to date with `plait index ... --parents` or the next commit")]
+    return []
 
 
 def merge_where_it_pays(retriever: Retriever, added: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from plait.retriever import parents
 
 from .conftest import jsonl
 
@@ -34,6 +35,22 @@ def test_passages_of_the_best_parents_come_first(plait, made):
     assert list(scores) == ["amsterdam", "birmingham"]
     shown = plait("search", made, "canals of Amsterdam", "--hierarchy", "--explain").out
     assert f"  parents: share 0.1; scores amsterdam {scores['amsterdam']:.3g}; birmingham" in shown
+
+
+def test_a_check_tells_of_a_level_that_is_behind(plait, made, tmp_path, monkeypatch):
+    assert plait("check", made, "--json").json["problems"] == []
+    more = jsonl(tmp_path / "more.jsonl", [{"id": "delft", "text": "Delft has canals."}])
+    with monkeypatch.context() as patched:
+        patched.setattr(parents, "follow", lambda _snapshot: None)
+        plait("add", made, more, *CUT)
+    (problem,) = plait("check", made, "--json", code=1).json["problems"]
+    assert problem == {
+        "where": "parents",
+        "what": "the level is behind the passages, so that searches by `parents` are refused",
+        "advice": "bring it up to date with `plait index ... --parents` or the next commit",
+    }
+    plait("add", made, jsonl(tmp_path / "last.jsonl", [{"id": "edam", "text": "Edam makes cheese."}]), *CUT)
+    assert plait("check", made, "--json").json["problems"] == []
 
 
 def test_the_other_steps_are_those_of_the_same_search_without_it(plait, tmp_path):
