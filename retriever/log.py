@@ -80,21 +80,21 @@ class QueryLog:
             }
         )  # fmt: skip
 
-    def clicked(self, query: str, id: str) -> None:
-        """Appends that somebody took this document for this query; it counts as relevant."""
-        self.judged(query, id, 1)
+    def clicked(self, query: str, id: str) -> bool:
+        """Appends that somebody took this document for this query, which counts as relevant; returns as `judged`."""
+        return self.judged(query, id, 1)
 
-    def judged(self, query: str, id: str, relevance: int) -> None:
-        """Appends a judgement: 0 for not relevant, above it for how relevant.
+    def judged(self, query: str, id: str, relevance: int) -> bool:
+        """Appends a judgement, 0 for not relevant, above it for how relevant; returns whether it was written.
 
         Raises:
             QueryError: the query is empty, or the relevance no whole number.
             IngestError: it can be no document's id.
         """
         _check_judgement(query, id, relevance)
-        self._append({"event": RELEVANCE, "query": query, "id": id, "relevance": relevance})
+        return self._append({"event": RELEVANCE, "query": query, "id": id, "relevance": relevance})
 
-    def _append(self, event: Mapping[str, Any]) -> None:
+    def _append(self, event: Mapping[str, Any]) -> bool:
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         text = json.dumps({"time": time, **event}, ensure_ascii=False) + "\n"
         line = text.encode("utf-8", "backslashreplace")
@@ -105,6 +105,8 @@ class QueryLog:
             if not self._told:
                 self._told = True
                 self._on_failure(f"{self.path}: searches are not logged: {error.strerror or error}")
+            return False
+        return True
 
     def _write(self, line: bytes) -> None:
         place = self._opened()

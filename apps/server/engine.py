@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any, NamedTuple, TypeVar
 
 from ...index.database import NAME
-from ...retriever import PlaitError, QueryError, Retriever, specs
-from ...retriever.choice import Steps
+from ...retriever import Answer, PlaitError, QueryError, Retriever, specs
 from ...retriever.pipeline import NONE, listed, pipeline
+from ...retriever.search import check_texts
 from ..searching import Patience
-from ..stored import stored
 from .answers import answer_json, document_json, to_bytes
 from .errors import ApiError, told
 from .journal import Journal
 from .metrics import Metrics
 from .queueing import Jobs
-from .schemas import MOST_DEPTH, WHOLE
+from .schemas import MOST_COMPARED, MOST_DEPTH, WHOLE
 from .settings import Settings
 
 T = TypeVar("T")
 _EVERY = 30  # looks after which the index is opened anew even where its files seem the same
 _FILES = (NAME, f"{NAME}-wal")
+AT_ONCE = 16  # queries of a batch that are searched between two looks whether anybody waits for it still
+_COMPARING = ("mmr", "clusters", "collaborative")  # steps whose memory grows with the square of their candidates
+_BUSY = 20  # writes in a row after which other processes may write
+_PAUSE = 0.1  # seconds that they have for it
 
 
 class Found(NamedTuple):
@@ -52,6 +56,7 @@ class Engine:
         self.searches = Jobs("search", threads=settings.threads, waiting=settings.queue)
         self.writes = Jobs("write", threads=1, waiting=settings.writes, unbroken=True)
         self._seen: Any = None
+        self._in_a_row = 0  # writes since the lock was last let go of
         self._patient = Patience(retriever, partial(self.refresh, anyway=True))
 
     @contextlib.asynccontextmanager
@@ -69,14 +74,18 @@ class Engine:
     def close(self) -> None:
         """Writes what was accepted, ends the searches that run, and lets go of the index."""
         self.writes.close()
-        self.searches.close()
+        self.searches.close(seconds=self.settings.grace)
         self.retriever.close()
 
     # Reading
 
     async def search(self, asked: Mapping[str, Any]) -> bytes:
         """Returns the answer to one query, or to each of `queries`."""
-        found = await self._read(lambda: self._patient(lambda: self._search(dict(asked))))
+        left = threading.Event()  # nobody waits for the answer any more
+        try:
+            found = await self._read(lambda: self._patient(lambda: self._search(dict(asked), left)))
+        finally:
+            left.set()
         for milliseconds in found.milliseconds:
             self.metrics.searched(milliseconds)
         return found.body
@@ -125,34 +134,75 @@ class Engine:
     async def _write(self, work: Callable[[], dict[str, Any]]) -> bytes:
         return await self.writes.run(partial(self._committed, work), seconds=self.settings.seconds)
 
-    def _search(self, asked: dict[str, Any]) -> Found:
+    def _search(self, asked: dict[str, Any], left: threading.Event) -> Found:
+        try:
+            return self._found(asked, left)
+        except QueryError as error:  # it may name the file of a model
+            raise type(error)(self._without_paths(str(error))) from error
+
+    def _found(self, asked: dict[str, Any], left: threading.Event) -> Found:
         began, commit = time.perf_counter(), self.retriever.version
         options = {"explain": True, **_given(asked)}
-        self._check_pipeline(options.get("pipeline"))
+        if "pipeline" in options:
+            options["pipeline"] = self._checked_pipeline(options["pipeline"])
         queries = options.pop("queries", None)
         one = queries is None
         if one:
             answers = [self.retriever.search(options.pop("query"), **options)]
         else:
-            answers = self.retriever.search_batch(queries, **options)
-        told = [answer_json(answer) for answer in answers]
+            answers = list(self._batch(queries, options, left))
+        told = [self._told(answer) for answer in answers]
         about = {"took": round(1000 * (time.perf_counter() - began), 3), "commit": commit}
         body = to_bytes({**told[0], **about} if one else {"answers": told, **about})
         return Found(body, tuple(answer.milliseconds for answer in answers))
 
-    def _check_pipeline(self, given: Any) -> None:
-        """Raises a QueryError where a step would read a model that is not the index's own, or go too deep."""
-        if given is None:
-            return
-        steps = pipeline(given)
-        models = _models(given)
-        if strange := models and models - _models(stored(self.retriever.folder)["pipeline"] or NONE):
-            raise QueryError(
-                f"a step names the model {min(strange)!r}, which this server does not open for clients; "
-                "`plait settle --pipeline` keeps a step with a model in the index"
-            )
+    def _batch(self, queries: Sequence[str], options: Mapping[str, Any], left: threading.Event) -> Iterator[Answer]:
+        """Yields the answer to each query; none any more when nobody waits for them."""
+        check_texts(queries)
+        for start in range(0, len(queries), AT_ONCE):
+            if left.is_set():
+                return
+            yield from self.retriever.search_batch(queries[start : start + AT_ONCE], **options)
+
+    def _told(self, answer: Answer) -> dict[str, Any]:
+        found = answer_json(answer)
+        if "model=" not in answer.pipeline:
+            return found
+        steps = {
+            step: {**note, "model": self._without_paths(str(note["model"]))} if "model" in note else note
+            for step, note in answer.notes.items()
+        }
+        return {**found, "pipeline": self._without_paths(answer.pipeline), "steps": steps}
+
+    def _checked_pipeline(self, given: Any) -> Any:
+        """Returns steps that a client names, with the paths of the index's own models in place of their last parts.
+
+        Raises:
+            QueryError: a step would read a model that is not the index's own, or go too deep.
+        """
+        steps, own = pipeline(given), self._own_models()
         if steps.reach > MOST_DEPTH:
             raise QueryError(f"the steps look at {steps.reach:,} candidates; a server allows {MOST_DEPTH:,}")
+        items = [_as_mapping(item) for item in listed(given)]
+        for item in items:
+            if item["step"] in _COMPARING and (reach := pipeline([item]).reach) > MOST_COMPARED:
+                raise QueryError(
+                    f"{item['step']} compares {reach:,} candidates with one another; a server allows {MOST_COMPARED:,}"
+                )
+        if not any("model" in item for item in items):
+            return given
+        return [{**item, "model": _one_of(own, str(item["model"]))} if "model" in item else item for item in items]
+
+    def _own_models(self) -> list[str]:
+        """Returns the models that the index's own steps name, the longest first."""
+        items = map(_as_mapping, listed(self.retriever.settings["pipeline"] or NONE))
+        return sorted({str(item["model"]) for item in items if "model" in item}, key=len, reverse=True)
+
+    def _without_paths(self, text: str) -> str:
+        """Returns a text for clients, in which the index's own models have the last part of their paths as names."""
+        for model in self._own_models():
+            text = text.replace(model, _last(model)).replace(repr(model)[1:-1], _last(model))
+        return text
 
     def _document(self, id: str) -> bytes:
         found = None if "\0" in id else self.retriever.get(id)
@@ -165,12 +215,17 @@ class Engine:
             raise ApiError(404, "this server keeps no log of queries; whoever runs it can start it with --log FILE")
         if "\0" in id or id not in self.retriever:
             raise ApiError(404, "there is no document with this id")
-        self.retriever.log.judged(query, id, int(relevance))  # 1.0 is a whole number to JSON Schema
-        return to_bytes({"query": query, "id": id, "relevance": int(relevance)})
+        given = int(relevance)  # 1.0 is a whole number to JSON Schema
+        if not self.retriever.log.judged(query, id, given):
+            raise ApiError(
+                503, "nothing was kept: the log of queries cannot be written now; whoever runs this can see why"
+            )
+        return to_bytes({"query": query, "id": id, "relevance": given})
 
     def _info(self) -> bytes:
         facts = self.retriever.info()
         shown = {name: facts[name] for name in ("documents", "weights", "fusion", "pipeline", "fields")}
+        shown["pipeline"] = self._without_paths(shown["pipeline"])
         strands = {name: _public(facts["encoders"].get(name, {})) for name in facts["strands"]}
         about = {"name": self.retriever.folder.resolve().name, "strands": strands, "writable": self.settings.writable}
         return to_bytes({**shown, **about, "commit": self.retriever.version, "version": version("plait")})
@@ -191,9 +246,17 @@ class Engine:
             self.retriever.rollback()
             raise
         finally:
-            if self.writes.inside <= 1:  # nobody else waits: other processes may write
-                self.retriever.release()
+            self._in_a_row += 1
+            if self.writes.inside <= 1 or self._in_a_row >= _BUSY:
+                self._let_others_write(self.writes.inside > 1)
         return to_bytes({**done, **self._state()})
+
+    def _let_others_write(self, waited_for: bool) -> None:
+        """Lets go of the writer's lock; under steady writes for a moment, so that who waits for it finds it free."""
+        self._in_a_row = 0
+        self.retriever.release()
+        if waited_for:
+            time.sleep(_PAUSE)
 
     def _state(self) -> dict[str, int]:
         return {"documents": len(self.retriever), "commit": self.retriever.version}
@@ -242,14 +305,32 @@ def _signature(path: Any) -> tuple[int, int] | None:
     return state.st_mtime_ns, state.st_size
 
 
-def _models(given: Steps) -> set[str]:
-    """Returns the models that the steps of a pipeline name: folders, files or names of a hub."""
-    options = [step.options if isinstance(step, specs.Spec) else step for step in listed(given)]
-    return {str(each["model"]) for each in options if "model" in each}
+def _as_mapping(item: Any) -> dict[str, Any]:
+    """Returns a step as a mapping: its name under "step", and its options."""
+    return {"step": item.name, **item.options} if isinstance(item, specs.Spec) else dict(item)
+
+
+def _one_of(own: Sequence[str], named: str) -> str:
+    """Returns the model of an index that a client names, by its path or the last part of it.
+
+    Raises:
+        QueryError: there is no such model, or more than one.
+    """
+    found = [model for model in own if named in (model, _last(model))]
+    if len(found) != 1:
+        why = "of which there are several" if found else "which this server does not open for clients"
+        raise QueryError(
+            f"a step names the model {named!r}, {why}; `plait settle --pipeline` keeps a step with a model in the index"
+        )
+    return found[0]
 
 
 def _public(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Returns an encoder's identity; of a folder only its last part."""
-    name = str(identity.get("name", ""))
+    return {**identity, "name": _last(str(identity.get("name", "")))}
+
+
+def _last(name: str) -> str:
+    """Returns the last part of a path; a name of a hub, as org/model, stays as it is."""
     path = name.startswith(("/", "~", ".")) or "\\" in name
-    return {**identity, "name": name.replace("\\", "/").rstrip("/").rpartition("/")[2] if path else name}
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2] if path else name

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...retriever import EncoderError, FilterError, IngestError, LockedError, QueryError, StoreError
+from ...retriever import EncoderError, FilterError, IngestError, LevelError, LockedError, QueryError, StoreError
 
 CODES: dict[int, str] = {
     400: "bad_request",
     401: "unauthorized",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     408: "too_slow",
     413: "too_large",
+    415: "unsupported_type",
     422: "unprocessable",
     429: "busy",
     500: "internal",
@@ -51,6 +53,8 @@ def told(error: Exception) -> ApiError | None:
         return error
     if isinstance(error, LockedError):
         return ApiError(503, "the index is being written by another process; try again", "locked", {"Retry-After": "1"})
+    if isinstance(error, LevelError):
+        return ApiError(503, str(error), "behind", {"Retry-After": "1"})
     for kind, code in _ASKED.items():
         if isinstance(error, kind):
             return ApiError(422, str(error), code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -43,6 +44,7 @@ class Guard:
         began, sent = time.perf_counter(), _Sent(send)
         try:
             self._check_host(scope)
+            self._check_site(scope)
             scope["app"] = self  # so that the router raises what it has to say
             await self.app(scope, receive, sent)
         except ClientDisconnect:
@@ -64,11 +66,31 @@ class Guard:
         """
         if not self.engine.settings.local:  # there a token is needed, which no other site has
             return
-        given = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+        given = _header(scope, b"host")
         name = given.rpartition(":")[0] if given.rpartition(":")[2].isdigit() else given
         if not is_local(name) and name.lower() not in self.engine.settings.hosts:
             message = "this server answers to localhost; start it with --allow-host to give it another name"
             raise ApiError(400, message, close=True)
+
+    def _check_site(self, scope: Scope) -> None:
+        """Raises an ApiError where a browser says that the page of another site asks.
+
+        Such a page cannot read the answer, but the request alone writes, or takes a thread. The page's own files are
+        given to whoever follows a link to them.
+        """
+        if not self.engine.settings.local or not is_api(scope["path"]):
+            return
+        origin, host = _header(scope, b"origin"), _header(scope, b"host")
+        foreign = bool(origin) and not self._is_own(origin, host)
+        if foreign or _header(scope, b"sec-fetch-site").lower() == "cross-site":
+            raise ApiError(403, "this server answers to its own page, not to the pages of other sites", close=True)
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        try:
+            parts = urlsplit(origin)
+            return parts.netloc.lower() == host.lower() or parts.hostname in self.engine.settings.hosts
+        except ValueError:  # a broken address
+            return False
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get(ROUTE, "other")
@@ -81,6 +103,15 @@ class Guard:
                 method=method, route=route, path=scope["path"][:200], status=status,
                 milliseconds=round(1000 * seconds, 3), client=client[0],
             )  # fmt: skip
+
+
+def is_api(path: str) -> bool:
+    """Returns whether this is the path of something that programs ask for, and no file of the page."""
+    return path.startswith("/api/")
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value for given, value in scope["headers"] if given == name), b"").decode("latin-1")
 
 
 class _Sent:

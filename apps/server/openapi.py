@@ -8,14 +8,17 @@ from importlib.metadata import version
 from typing import Any
 
 from . import schemas
+from .guard import is_api
 from .routes import ANYBODY, JSON, ROWS, Row
 
 _WRONG = {
     400: "The request cannot be read.",
     401: "The token is missing or wrong.",
+    403: "The page of another site asks.",
     404: "There is no such document.",
     408: "The request came too slowly.",
     413: "The body is too large.",
+    415: "The body is not said to be JSON.",
     422: "The index cannot answer this: the message says why.",
     429: "Too many requests wait; come again after Retry-After seconds.",
     503: "The index cannot be used now, or the server is shutting down.",
@@ -58,7 +61,8 @@ def _responses(row: Row) -> dict[str, Any]:
     content = {row.kind.partition(";")[0]: {"schema": row.answer or {"type": "string"}}}
     found: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
     error = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
-    statuses = {400, *row.statuses, *(() if row.access == ANYBODY else (401,)), *((408, 413) if row.body else ())}
+    statuses = {400, *row.statuses, *(() if row.access == ANYBODY else (401,))}
+    statuses |= {*((408, 413, 415) if row.body else ()), *((403,) if is_api(row.path) else ())}
     for status in sorted(statuses):
         found[str(status)] = {"description": _WRONG[status], "content": error}
     return found

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from .errors import ApiError
@@ -33,6 +33,7 @@ class Jobs:
         self._lock = threading.Lock()
         self._inside, self._mean = 0, 0.0
         self._closing = False
+        self._running: set[Future[Any]] = set()
 
     @property
     def inside(self) -> int:
@@ -51,6 +52,8 @@ class Jobs:
         except BaseException:
             self._leave(None)
             raise
+        with self._lock:
+            self._running.add(future)
         future.add_done_callback(self._leave)
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
@@ -61,10 +64,18 @@ class Jobs:
         finally:
             timer.cancel()
 
-    def close(self) -> None:
-        """Refuses new jobs, and returns when those that were accepted are done."""
-        self._closing = True
-        self._pool.shutdown(wait=True)
+    def close(self, *, seconds: float | None = None) -> bool:
+        """Refuses new jobs, and returns whether those that were accepted are done.
+
+        Args:
+            seconds: the longest that they are waited for; None: however long they take.
+        """
+        with self._lock:
+            self._closing = True
+            left = set(self._running)
+        done = not wait(left, seconds).not_done
+        self._pool.shutdown(wait=done, cancel_futures=not done)
+        return done
 
     def _enter(self) -> None:
         with self._lock:
@@ -75,9 +86,10 @@ class Jobs:
                 raise ApiError(429, "too many requests are waiting; come again", headers=after)
             self._inside += 1
 
-    def _leave(self, _: Future[Any] | None) -> None:
+    def _leave(self, future: Future[Any] | None) -> None:
         with self._lock:
             self._inside -= 1
+            self._running.discard(future)  # type: ignore[arg-type]
 
     def _give_up(self, future: Future[T], waiter: asyncio.Future[T], seconds: float) -> None:
         """Ends the waiting for a job; one that has begun goes on, and of an unbroken queue is waited for."""

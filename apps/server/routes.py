@@ -115,7 +115,7 @@ ROWS = (
     ),
     Row(
         "POST", "/api/relevance", _relevance, "Say that a document was relevant, or was not, for plait tune --log.",
-        schemas.RELEVANCE, body=schemas.RELEVANCE_GIVEN, statuses=(404, 422, 429, 503, 504),
+        schemas.RELEVANCE, WRITERS, schemas.RELEVANCE_GIVEN, statuses=(404, 422, 429, 503, 504),
     ),
     Row(
         "GET", "/api/documents/{id:path}", _document, "Return a document.", schemas.STORED_DOCUMENT,
@@ -142,7 +142,9 @@ async def answered(row: Row, engine: Engine, request: Request) -> Response:
     authorise(row.access, engine, request)
     asked = _from_query(row, request) if row.query else None
     if row.body is not None:
-        asked = parsed(await body_of(request, engine.settings.body, engine.settings.patience))
+        body = await body_of(request, engine.settings.body, engine.settings.patience)
+        check_type(request)
+        asked = parsed(body)
         check(asked, row.body, "the body")
     return Response(await row.handler(engine, request, asked), media_type=row.kind)
 
@@ -158,6 +160,13 @@ def authorise(access: str, engine: Engine, request: Request) -> None:
     same = hmac.compare_digest(token.strip().encode("utf-8", "replace"), settings.token.encode())
     if scheme.lower() != "bearer" or not same:
         raise ApiError(401, "this needs the token, as the header Authorization: Bearer TOKEN", headers=_CHALLENGE)
+
+
+def check_type(request: Request) -> None:
+    """Raises an ApiError, 415, where a body is not said to be JSON: other types browsers send for any page."""
+    given = request.headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() != JSON:
+        raise ApiError(415, f"a body needs the header Content-Type: {JSON}, not {given[:60] or 'none'} (curl --json)")
 
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}

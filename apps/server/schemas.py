@@ -7,6 +7,7 @@ from typing import Any
 from ...retriever.log import MOST
 
 MOST_HITS, MOST_DEPTH, MOST_QUERIES, MOST_DOCUMENTS = 1000, 10_000, 256, 10_000
+MOST_COMPARED = 1000  # candidates that a step compares with one another: the memory grows with the square
 LONGEST_QUERY, LONGEST_FILTER = 10_000, 10_000
 
 Schema = dict[str, Any]
@@ -32,7 +33,7 @@ def _whole(least: int, most: int, default: int) -> Schema:
 
 _ANY: Schema = {"type": "object", "additionalProperties": True}
 _NUMBER: Schema = {"type": "number", "minimum": -1e300, "maximum": 1e300}
-_STEP = {"anyOf": [_text(1000), {**_ANY, "description": "as {step: mmr, trade: 0.5}"}]}
+_STEP: Schema = {"anyOf": [_text(1000), {**_ANY, "description": "as {step: mmr, trade: 0.5}"}]}
 
 OPTIONS: Schema = {
     "k": {**_whole(1, MOST_HITS, 10), "description": "How many hits."},
@@ -46,7 +47,7 @@ OPTIONS: Schema = {
     ),
     "fusion": _maybe(_text(200), description="How strands combine, as convex or rrf:k=20."),
     "pipeline": _maybe(
-        _text(1000), {"type": "array", "items": _STEP, "maxItems": 20},
+        _text(1000), {"type": "array", "items": _STEP, "maxItems": 20}, _STEP["anyOf"][1],
         description="Steps after fusion, as feedback,mmr; none for no step. Models are those of the index alone.",
     ),
     "filter": _maybe(_text(LONGEST_FILTER), description="Only documents for which this holds, as year >= 2020."),

@@ -30,7 +30,8 @@ class Settings:
         header: the largest head of a request, in bytes.
         connections: the most connections at the same time.
         reload: seconds between two looks for commits of other processes.
-        grace: the longest that a shutdown waits for clients, in seconds; writes are waited for however long they take.
+        grace: the longest that a shutdown waits for clients, and then for searches whose clients were told that it took
+            too long, in seconds; writes are waited for however long they take.
     """
 
     host: str = "127.0.0.1"

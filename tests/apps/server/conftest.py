@@ -44,6 +44,8 @@ class Client:
         self.http = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
     def __call__(self, method, path, **options):
+        if "content" in options:  # what `json` says of itself
+            options["headers"] = {"Content-Type": "application/json", **options.get("headers", {})}
         return self.wait(self.http.request(method, path, **options))
 
     def wait(self, work):

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("starlette")
 
+from plait.apps.server.engine import AT_ONCE
 from plait.apps.server.errors import ApiError
 from plait.apps.server.queueing import Jobs
 from plait.retriever import Retriever
@@ -104,6 +105,45 @@ def test_a_shutdown_finishes_what_was_accepted_and_refuses_the_rest():
         return refused.value.status, done
 
     assert run(scene()) == (503, [0, 1, 2, 3])
+
+
+def test_a_shutdown_waits_for_searches_no_longer_than_it_says():
+    async def scene():
+        jobs, go, ran = Jobs("test", threads=1, waiting=1), threading.Event(), []
+        running = asyncio.create_task(jobs.run(go.wait, seconds=60))
+        asyncio.create_task(jobs.run(lambda: ran.append(1), seconds=0.01)).add_done_callback(
+            lambda task: task.exception()
+        )
+        await until(lambda: jobs.inside == 2)
+        done = await asyncio.to_thread(jobs.close, seconds=0.01)
+        go.set()
+        await running
+        return done, ran
+
+    assert run(scene()) == (False, [])
+
+
+def test_a_batch_that_nobody_waits_for_ends_between_its_queries(client):
+    ask, begun, go = client(threads=1, seconds=0.02), threading.Event(), threading.Event()
+    search_batch, asked = ask.engine.retriever.search_batch, []
+
+    def slow(queries, **options):
+        asked.append(len(queries))
+        begun.set()
+        assert go.wait(60)
+        return search_batch(queries, **options)
+
+    ask.engine.retriever.search_batch = slow
+
+    async def scene():
+        answer = await ask.http.post("/api/batch", json={"queries": ["honey"] * 256})
+        assert begun.is_set()
+        go.set()
+        await until(lambda: ask.engine.searches.inside == 0)
+        return answer
+
+    assert error(ask.wait(scene()), 504)[0] == "timeout"
+    assert asked == [AT_ONCE]
 
 
 def test_overload_loses_no_write_and_fails_only_with_429(client, folder):

@@ -11,11 +11,13 @@ from plait.apps.searching import WAITS
 from plait.apps.server import schemas
 from plait.apps.server.answers import answer_json, to_bytes
 from plait.apps.server.checking import check
+from plait.apps.server.engine import AT_ONCE
 from plait.apps.server.metrics import Metrics
 from plait.apps.server.openapi import document
 from plait.apps.server.routes import ROWS
 from plait.retriever import STEPS, Answer, Document, Hit, QueryError, Retriever, parents
-from plait.retriever.log import read_log
+from plait.retriever.log import QueryLog, read_log
+from plait.retriever.rescore import Ranker, feature_names
 from plait.retriever.specs import options_of
 
 from .conftest import DOCUMENTS, SHOWN, error
@@ -31,6 +33,7 @@ from .conftest import DOCUMENTS, SHOWN, error
         {"filter": "year >= 2005"},
         {"strands": ["lexical"], "weights": {"lexical": 2}, "fusion": "combsum"},
         {"pipeline": [{"step": "mmr", "trade": 0.5}]},
+        {"pipeline": {"step": "mmr", "trade": 0.5, "top": 1000}},
         {"pipeline": "none", "min_score": 0.5},
     ],
 )
@@ -75,8 +78,9 @@ def test_get_and_post_search_alike(client):
 
 def test_a_batch_answers_each_query_as_alone(client):
     ask = client()
-    many = ask("POST", "/api/batch", json={"queries": ["winter", "honey"], "k": 2}).json()["answers"]
-    alone = [ask("POST", "/api/search", json={"query": text, "k": 2}).json() for text in ("winter", "honey")]
+    texts = ["winter", "honey"] * AT_ONCE
+    many = ask("POST", "/api/batch", json={"queries": texts, "k": 2}).json()["answers"]
+    alone = [ask("POST", "/api/search", json={"query": text, "k": 2}).json() for text in texts]
     assert [answer["hits"] for answer in many] == [answer["hits"] for answer in alone]
 
 
@@ -230,6 +234,26 @@ def test_no_step_opens_a_file_that_the_index_does_not_name(client, tmp_path, sma
     assert "does not open for clients" not in ask("POST", "/api/search", json=own).text
 
 
+def test_a_model_of_the_index_is_told_and_taken_by_the_last_part_of_its_path(client, tmp_path):
+    strands = {"strands": "lexical", "weights": {"lexical": 1}}
+    names = ("lexical",)
+    linear = {"mean": [0.0], "scale": [1.0], "weights": [1.0], "bias": 0.0}
+    count = len(feature_names(names))
+    held = {name: value if name == "bias" else value * count for name, value in linear.items()}
+    ranker, model = tmp_path / "ranker.json", Ranker("logistic", names, held)
+    ranker.write_text(json.dumps(model.to_json()))
+    with Retriever.create(tmp_path / "own.index", pipeline=f"rescore:model={ranker}", **strands) as retriever:
+        retriever.add(DOCUMENTS)
+    ask = client(Retriever.open(tmp_path / "own.index"))
+    asked = {"query": "winter honey", "pipeline": "mmr,rescore:model=ranker.json"}
+    answers = [ask("GET", "/api/info"), ask("POST", "/api/search", json=asked)]
+    assert [answer.json()["pipeline"] for answer in answers] == ["rescore:model=ranker.json", asked["pipeline"]]
+    ranker.rename(tmp_path / "gone.json")
+    answers.append(ask("POST", "/api/search", json=asked))
+    assert error(answers[-1], 422)[1].startswith("ranker.json: no model can be read there: ")
+    assert not any(str(tmp_path) in answer.text for answer in answers)
+
+
 def test_steps_of_the_index_that_no_text_can_hold_are_known(client, tmp_path, small_encoders):
     """A stored step whose option is a map or a text with a comma is the index's own, and so is its model."""
     model = str(tmp_path / "rankers,old" / "ranker.json")
@@ -306,7 +330,9 @@ def test_a_level_that_stays_behind_is_told_and_waited_for_once(client, hierarchi
         hierarchical.commit()
     ask.engine.refresh()
     for _ in range(3):
-        _, message = error(ask("POST", "/api/search", json=HIERARCHY), 422)
+        answer = ask("POST", "/api/search", json=HIERARCHY)
+        code, message = error(answer, 503)
+        assert (code, answer.headers["retry-after"]) == ("behind", "1")
         assert message.startswith("the level of parents is not of the passages that are searched")
     assert slept == [*WAITS, WAITS[0], WAITS[0]]  # later searches look once more, without waiting
     assert found(ask("POST", "/api/search", json={"query": "honey"})) == ["bees#0", "ships#0"]
@@ -322,7 +348,7 @@ def test_a_level_that_was_behind_and_moved_on_is_followed_at_once(client, hierar
         hierarchical.add(passages("ships", "honey and wine"))
         hierarchical.commit()
     ask.engine.refresh()
-    error(ask("POST", "/api/search", json=HIERARCHY), 422)
+    error(ask("POST", "/api/search", json=HIERARCHY), 503)
     hierarchical.add(passages("canals", "honey on ice"))
     hierarchical.commit()  # this one is followed, but nobody has looked for it yet
     assert found(ask("POST", "/api/search", json=HIERARCHY)) == ["bees#0", "canals#0", "ships#0"]
@@ -348,20 +374,44 @@ def test_the_options_of_steps_that_could_name_a_file_are_known():
 def test_the_depth_of_steps_is_bounded(client):
     _, message = error(client()("POST", "/api/search", json={"query": "x", "pipeline": "mmr:top=99999"}), 422)
     assert message == "the steps look at 99,999 candidates; a server allows 10,000"
+    for step in ("mmr", "clusters", "collaborative"):
+        for given in (f"boost:field=year,{step}:top=1001", {"step": step, "top": 1001}):
+            _, message = error(client()("POST", "/api/search", json={"query": "x", "pipeline": given}), 422)
+            assert message == f"{step} compares 1,001 candidates with one another; a server allows 1,000"
 
 
 def test_what_clients_found_relevant_is_in_the_log_that_tune_reads(client, folder, tmp_path):
     log = tmp_path / "q.jsonl"
     ask = client(Retriever.open(folder, log=log))
     for body in ({"id": "bees"}, {"id": "snow", "relevance": 0}, {"id": "bees", "relevance": 3.0}):
-        answer = ask("POST", "/api/relevance", json={"query": "honey", **body})
+        answer = ask("POST", "/api/relevance", json={"query": "honey", **body}, headers=SHOWN)
         assert (answer.status_code, answer.json()) == (200, {"query": "honey", "relevance": 1, **body})
     assert read_log(log).qrels == {"log-1": {"bees": 3, "snow": 0}}
     unknown = {"query": "honey", "id": "nobody"}
-    assert error(ask("POST", "/api/relevance", json=unknown), 404)[1] == "there is no document with this id"
-    assert error(ask("POST", "/api/relevance", json={"query": " ", "id": "bees"}), 422)[0] == "query"
+    assert error(ask("POST", "/api/relevance", json=unknown, headers=SHOWN), 404)[1] == (
+        "there is no document with this id"
+    )
+    assert error(ask("POST", "/api/relevance", json={"query": " ", "id": "bees"}, headers=SHOWN), 422)[0] == "query"
     known = {"query": "honey", "id": "bees"}
-    assert "keeps no log of queries" in error(client()("POST", "/api/relevance", json=known), 404)[1]
+    error(ask("POST", "/api/relevance", json=known), 401)
+    answer = client()("POST", "/api/relevance", json=known, headers=SHOWN)
+    assert "keeps no log of queries" in error(answer, 404)[1]
+
+
+def test_a_judgement_that_cannot_be_written_is_no_success(client, folder, tmp_path):
+    log, told = tmp_path / "q.jsonl", []
+    ask = client(Retriever.open(folder, log=QueryLog(log, on_failure=told.append)))
+    log.unlink()
+    log.mkdir()
+    known = {"query": "honey", "id": "bees"}
+    for _ in range(2):
+        code, message = error(ask("POST", "/api/relevance", json=known, headers=SHOWN), 503)
+        assert code == "unavailable"
+        assert message.startswith("nothing was kept: the log of queries cannot be written now")
+    assert len(told) == 1
+    log.rmdir()
+    assert ask("POST", "/api/relevance", json=known, headers=SHOWN).status_code == 200
+    assert read_log(log).qrels == {"log-1": {"bees": 1}}
 
 
 # Who may
@@ -383,6 +433,38 @@ def test_whoever_can_reach_it_from_elsewhere_needs_the_token(client):
         answer = ask(row.method, row.path.replace("{id:path}", "snow"))
         assert (answer.status_code == 401) == (row.access != "anybody"), row
     assert ask("GET", "/api/search?q=honey", headers=SHOWN).status_code == 200
+
+
+def test_pages_of_other_sites_neither_write_nor_search(client):
+    ask = client(hosts=("search.example",))
+    foreign = [
+        {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost:3000"},
+        {"Origin": "http://[", "Host": "localhost"}, {"Sec-Fetch-Site": "cross-site"},
+    ]  # fmt: skip
+    for headers in foreign:
+        for method, path in (("GET", "/api/search?q=honey"), ("POST", "/api/search"), ("GET", "/api/nothing")):
+            code, message = error(ask(method, path, headers=headers), 403)
+            assert (code, message) == (
+                "forbidden",
+                "this server answers to its own page, not to the pages of other sites",
+            )
+        assert ask("GET", "/", headers=headers).status_code == 200  # a link to the page
+    own = [
+        {"Origin": "http://localhost:8000", "Host": "localhost:8000", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "https://search.example"}, {"Sec-Fetch-Site": "none"},
+    ]  # fmt: skip
+    for headers in own:
+        assert ask("POST", "/api/search", json={"query": "honey"}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""])
+def test_a_body_is_said_to_be_json(client, kind):
+    ask, body = client(), b'{"query": "honey"}'
+    code, message = error(ask("POST", "/api/search", content=body, headers={"Content-Type": kind}), 415)
+    assert code == "unsupported_type"
+    assert message.startswith(f"a body needs the header Content-Type: application/json, not {kind or 'none'}")
+    written = "Application/JSON; charset=utf-8"
+    assert ask("POST", "/api/search", content=body, headers={"Content-Type": written}).status_code == 200
 
 
 def test_only_names_of_this_machine_are_answered(client):
@@ -421,7 +503,9 @@ def test_the_openapi_document_lists_what_a_search_takes():
         "query", *schemas.OPTIONS,
     }  # fmt: skip
     assert {each["name"] for each in described["get"]["parameters"]} == {"q", *schemas.OPTIONS}
-    assert set(described["post"]["responses"]) == {"200", "400", "401", "408", "413", "422", "429", "503", "504"}
+    assert set(described["post"]["responses"]) == {
+        "200", "400", "401", "403", "408", "413", "415", "422", "429", "503", "504",
+    }  # fmt: skip
 
 
 def test_the_log_has_a_line_a_request_and_no_query(client):

@@ -208,7 +208,12 @@ def test_a_body_in_many_small_chunks(served, folder):
     server = served(folder)
     body = b'{"query": "x", "k": 3}' + b" " * 20_000
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
-    got = raw(server.port, POST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + chunks + b"0\r\n\r\n")
+    got = raw(
+        server.port,
+        POST.replace(b"\r\n\r\n", b"\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
+        + chunks
+        + b"0\r\n\r\n",
+    )
     assert got.startswith(b"HTTP/1.1 200 ")
 
 
