@@ -13,7 +13,7 @@ from io import SEEK_END, StringIO
 from typing import Annotated, Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import MCPServer, ResourceSecurity
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field
@@ -28,6 +28,7 @@ SHOWN = 2_000  # characters of a hit's text
 FRESH_SECONDS = 1.0  # a search looks for newer commits where the last look is older than this
 ADDRESS = "plait://documents/{id}"
 BREAK = "\n\n"
+NO_PATH = ResourceSecurity(reject_path_traversal=False, reject_absolute_paths=False)  # an id opens no file
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,9 +81,9 @@ def make_server(retriever: Retriever) -> MCPServer:
     harmless = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     server.add_tool(tools.search, title="Search the index", annotations=harmless)
     server.add_tool(tools.fetch, title="Read a document or passage", annotations=harmless)
-    server.resource(ADDRESS, name="document", title="The text of a document or passage", mime_type="text/plain")(
-        tools.document
-    )
+    server.resource(
+        ADDRESS, name="document", title="The text of a document or passage", mime_type="text/plain", security=NO_PATH
+    )(tools.document)
     return server
 
 

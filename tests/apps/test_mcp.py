@@ -254,6 +254,22 @@ def test_every_document_is_a_resource(index, server):
         assert passage == retriever.get("long#1").text
 
 
+def test_ids_that_look_like_paths_are_read(tmp_path):
+    ids = ["/srv/a.md", "C:\\x", "..", "../../etc/passwd", "a/../b"]
+    with Retriever.create(tmp_path / "p.index", strands="lexical") as retriever:
+        retriever.add(Document(id=id, text=f"text of {id}") for id in ids)
+        retriever.commit()
+        server = mcp_server.make_server(retriever)
+
+        async def run():
+            async with mcp.Client(server) as client:
+                hits = told(await client.call_tool("search", {"query": "text"}))["results"]
+                found = {hit["id"]: await client.read_resource(hit["url"]) for hit in hits}
+                return {id: each.contents[0].text for id, each in found.items()}
+
+        assert anyio.run(run) == {id: f"text of {id}" for id in ids}
+
+
 def test_new_commits_are_found(index, server, monkeypatch):
     monkeypatch.setattr("plait.apps.mcp_server.FRESH_SECONDS", -1.0)
     (before,), _, _ = asked(server, ("search", {"query": "xylophone"}))
