@@ -6,6 +6,7 @@ budget of tokens: the hits first, in their order, then the passages beside them 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
@@ -19,6 +20,9 @@ from .texts import sentence_spans
 
 GAP = 2  # characters between passages that follow each other: white space; three may hide a word of one letter
 SHINGLE = 3  # words
+
+_BREAKS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
+_FORGED = re.compile(rf"[{_BREAKS}](?=[^\S{_BREAKS}]*[\[【]\s*\d)")
 
 Count = Callable[[str], int]
 
@@ -60,9 +64,13 @@ class Citation:
 
     @property
     def block(self) -> str:
-        """The source as a language model reads it: "[1] Title", and the text below."""
+        """The source as a language model reads it: "[1] Title", and the text below.
+
+        Lines inside it that look like the beginning of a source have "> " before them: a document invents none.
+        """
         head = f"[{self.number}] {self.title}".rstrip()
-        return f"{head}\n{self.text}" if self.title and self.text else f"{head} {self.text}".rstrip()
+        whole = f"{head}\n{self.text}" if self.title and self.text else f"{head} {self.text}".rstrip()
+        return _FORGED.sub(r"\g<0>> ", whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +160,19 @@ def approximate_tokens(text: str) -> int:
     """Returns about how many tokens a text has: four for three words."""
     count = sum(1 for _ in word_spans(text))
     return -(-4 * count // 3)
+
+
+def shortened(text: str, most: int, count: Count) -> str:
+    """Returns the beginning of a text, in whole words, that has at most so many tokens; all of it where it has."""
+    if count(text) <= most:
+        return text
+    ends = [end for _, end in word_spans(text)]
+    fitting, too_many = 0, len(ends)
+    while fitting + 1 < too_many:
+        middle = (fitting + too_many) // 2
+        fits = count(text[: ends[middle - 1]]) <= most
+        fitting, too_many = (middle, too_many) if fits else (fitting, middle)
+    return text[: ends[fitting - 1]] if fitting else ""
 
 
 def build(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import re
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +24,7 @@ Model = Callable[[list[Message]], str]
 MOST_BYTES = 16 << 20  # of a reply
 AGAIN = (429, 502, 503, 504)  # statuses that may pass
 SHOWN = 200  # characters of a reply in a message
+_THOUGHT = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 class ModelError(QueryError):
@@ -84,34 +89,34 @@ class Endpoint:
         if self.key is not None:
             headers["Authorization"] = f"Bearer {self.key}"
         request = urllib.request.Request(self._address, body, headers)
-        until = time.monotonic() + self.timeout
-        try:
-            with _OPENER.open(request, timeout=self.timeout) as response:
-                return self._read(response, until)
-        except urllib.error.HTTPError as error:
-            with error:
-                told = f"{self._address} answered {error.code}: {self._shown(error.read(SHOWN * 4))}"
-            raise (_PassingError if error.code in AGAIN else ModelError)(told + _hint(error.code)) from None
-        except TimeoutError:
-            raise ModelError(f"{self._address} took longer than {self.timeout:g} s; give a longer timeout") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            if isinstance(reason, TimeoutError):
-                raise ModelError(
-                    f"{self._address} took longer than {self.timeout:g} s; give a longer timeout"
-                ) from None
-            raise _PassingError(f"{self._address} cannot be asked: {reason}; is the server running?") from None
+        with _Deadline(self.timeout) as deadline:
+            try:
+                with deadline.opener.open(request, timeout=self.timeout) as response:
+                    found = self._read(response)
+            except urllib.error.HTTPError as error:
+                with error:
+                    told = f"{self._address} answered {error.code}: {self._shown(_beginning(error))}"
+                raise (_PassingError if error.code in AGAIN else ModelError)(told + _hint(error.code)) from None
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                reason = getattr(error, "reason", error)
+                if deadline.over or isinstance(reason, TimeoutError):
+                    raise self._late() from None
+                raise _PassingError(f"{self._address} cannot be asked: {reason}; is the server running?") from None
+        if deadline.over:  # what was cut off may look like a reply without a length
+            raise self._late()
+        return found
 
-    def _read(self, response: Any, until: float) -> bytes:
-        """Returns a reply; one that trickles in forever, or has no end, is an error."""
+    def _late(self) -> ModelError:
+        return ModelError(f"{self._address} took longer than {self.timeout:g} s; give a longer timeout")
+
+    def _read(self, response: Any) -> bytes:
+        """Returns a reply; one that has no end is an error."""
         parts, size = [], 0
         while part := response.read1(1 << 16):
             parts.append(part)
             size += len(part)
             if size > MOST_BYTES:
                 raise ModelError(f"{self._address} answered with more than {MOST_BYTES >> 20} MB")
-            if time.monotonic() > until:
-                raise TimeoutError
         return b"".join(parts)
 
     def _reply(self, body: bytes) -> str:
@@ -144,7 +149,67 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Returns None: the redirect is an error then."""
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
+def _beginning(error: urllib.error.HTTPError) -> bytes:
+    """Returns the beginning of the body of an error, as far as it comes: the status says what matters."""
+    try:
+        return error.read(SHOWN * 4)
+    except http.client.IncompleteRead as cut:
+        return cut.partial
+    except (OSError, http.client.HTTPException, ValueError):
+        return b""
+
+
+class _Deadline:
+    """A time after which the connections of an opener are shut, whatever of a reply is awaited.
+
+    A socket's own timeout begins anew with every byte: a server that sends one now and then would keep us for ever.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._seconds, self._timer = seconds, threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._sockets: list[socket.socket] = []
+        self.opener = urllib.request.build_opener(_NoRedirect, *_handlers(self._sockets.append))
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        self.over = True
+        for each in self._sockets:
+            with suppress(OSError):
+                socket.socket.shutdown(each, socket.SHUT_RDWR)  # of a TLS socket what is below, without a farewell
+
+
+def _handlers(connected: Callable[[socket.socket], object]) -> tuple[urllib.request.BaseHandler, ...]:
+    """Returns what opens HTTP and HTTPS for urllib, and tells of every socket."""
+
+    class Plain(http.client.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            connected(self.sock)
+
+    class Secure(http.client.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            connected(self.sock)
+
+    class PlainHandler(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(Plain, req)
+
+    class SecureHandler(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(Secure, req)
+
+    return PlainHandler(), SecureHandler()
+
+
 _HINTS = {
     301: "give the address that it names", 302: "give the address that it names", 307: "give the address that it names",
     308: "give the address that it names", 401: "is the key right?", 403: "is the key right?",
@@ -157,12 +222,13 @@ def _hint(status: int) -> str:
 
 
 def ask(model: Model, system: str, user: str) -> str:
-    """Returns what a model replies to one message.
+    """Returns what a model replies to one message, without the thoughts that reasoning models put before it.
 
     Raises:
         ModelError: the reply is no text, or an empty one.
     """
     reply: object = model([{"role": "system", "content": system}, {"role": "user", "content": user}])
-    if not isinstance(reply, str) or not reply.strip():
-        raise ModelError(f"the language model replied {reply!r}; expected a text")
-    return reply.strip()
+    said = _THOUGHT.sub("", reply).strip() if isinstance(reply, str) else ""
+    if not said:
+        raise ModelError(f"the language model replied {reply!r:.{SHOWN}}; expected a text")
+    return said

@@ -59,7 +59,7 @@ def hyde(model: Model, query: str) -> list[str]:
 
 def decompose(model: Model, query: str) -> list[str]:
     """Returns the question, and behind it the simpler questions in it (as SQuAI does): none where it is simple."""
-    lines = (_line(line) for line in ask(model, _DECOMPOSE, query).splitlines())
+    lines = (_line(line) for line in _said(ask(model, _DECOMPOSE, query)))
     simpler = [line for line in lines if line and line.casefold() != query.strip().casefold()]
     return [query, *dict.fromkeys(simpler[:MOST_QUESTIONS])]
 
@@ -126,7 +126,14 @@ def parse_steps(given: str | Sequence[str], known: Sequence[str], model: Model |
     return names
 
 
+def _said(text: str) -> list[str]:
+    """Returns the lines that say something; "Here they are:" before a list does not."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    preamble = len(lines) > 1 and lines[0].rstrip().endswith(":") and _BULLET.match(lines[1]) is not None
+    return lines[preamble:]
+
+
 def _line(text: str) -> str:
     """Returns the first line that says something, without bullets, numbers and quotes around it."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = next(iter(_said(text)), "")
     return _BULLET.sub("", first).strip().strip('"“”`').strip()[:LONGEST]

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import specs
-from .cited import Cited, cited
-from .context import Context, Count, Dropped, Found, approximate_tokens, build
+from .cited import Cited, Sentence, cited
+from .context import Context, Count, Dropped, Found, approximate_tokens, build, shortened
 from .documents import Document
 from .endpoint import Model
 from .errors import QueryError
@@ -143,8 +143,8 @@ class Rag:
             return Reply(text, context, cited(text, context))
         within("an answer", 1, sentences=sentences)
         found = sorted(quotes(self.retriever, context, sentences), key=lambda quote: (quote.number, quote.start))
-        text = "\n".join(f"{' '.join(quote.text.split())} [{quote.number}]" for quote in found)
-        return Reply(text, context, cited(text, context), tuple(found))
+        text = "\n".join(map(_quoted, found))
+        return Reply(text, context, _cited(found), tuple(found))
 
     def _found(self, questions: Sequence[str]) -> list[Found]:
         """Returns the hits of all questions, each once: under the question that ranks it highest."""
@@ -186,10 +186,10 @@ class Rag:
         kept: list[Found] = []
         dropped: list[Dropped] = []
         for left in range(self.rounds - 1, -1, -1):
-            helps = judged(model, query, [_full(one) for one in found])
+            helps = judged(model, query, [shortened(_full(one), self.budget, self.count) for one in found])
             kept += [one for one, good in zip(found, helps, strict=True) if good]
             dropped += [Dropped(one.hit.id, "judged") for one, good in zip(found, helps, strict=True) if not good]
-            asks = missing(model, query, [_full(one) for one in kept]) if left else None
+            asks = missing(model, query, self._read(kept)) if left else None
             if asks is None:
                 break
             known = {one.hit.id for one in kept} | {one.id for one in dropped}
@@ -197,6 +197,15 @@ class Rag:
             if not found:
                 break
         return kept, dropped
+
+    def _read(self, kept: Sequence[Found]) -> list[str]:
+        """Returns the texts of hits that a model reads together: of each the beginning, as far as the budget goes."""
+        texts, left = [], self.budget
+        for one in kept:
+            text = shortened(_full(one), left, self.count)
+            left -= self.count(text)
+            texts += [text] if text else []
+        return texts
 
 
 def index_tokens(retriever: Retriever) -> Count:
@@ -219,6 +228,16 @@ def _counter(tokenizer: Any) -> Count:
     whole.no_truncation()
     whole.no_padding()
     return lambda text: len(whole.encode(text, add_special_tokens=False).ids)
+
+
+def _cited(found: Sequence[Quote]) -> Cited:
+    """Returns what quotes cite: the source of each, and not what looks like a number of one in a quoted text."""
+    sentences = tuple(Sentence(_quoted(quote), (quote.number,)) for quote in found)
+    return Cited(sentences, tuple(sorted({quote.number for quote in found})), (), ())
+
+
+def _quoted(quote: Quote) -> str:
+    return f"{' '.join(quote.text.split())} [{quote.number}]"
 
 
 def _full(found: Found) -> str:

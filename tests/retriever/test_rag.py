@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import struct
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from socket import create_server
+from socket import SO_LINGER, SOL_SOCKET, create_server
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plait.retriever import Document, FilterError, Hit, QueryError, Retriever
 from plait.retriever.cited import cited, numbers_in
-from plait.retriever.context import Citation, Context, Found, approximate_tokens, build, joined, shingles
+from plait.retriever.context import Citation, Context, Found, approximate_tokens, build, joined, shingles, shortened
 from plait.retriever.endpoint import Endpoint, ModelError
 from plait.retriever.extract import sentence_scores
 from plait.retriever.passages import split_document
@@ -340,6 +341,33 @@ def test_an_extractive_answer_quotes_sentences_at_their_places(index):
         assert 0 < quote.score <= 1
 
 
+def test_footnotes_in_what_is_quoted_are_no_citations(tmp_path):
+    text = "Monks dug the canal in 1210.[17] The canal froze [2] in winter."
+    with Retriever.create(tmp_path / "i", strands="lexical") as retriever:
+        retriever.add([Document(id="canal", text=text)])
+        retriever.commit()
+        reply = Rag(retriever).answer("who dug the canal in winter?")
+    assert "[17]" in reply.text
+    assert (reply.cited.known, reply.cited.unknown, reply.cited.uncited) == ((1,), (), ())
+    assert [sentence.numbers for sentence in reply.cited.sentences] == [(1,)] * len(reply.quotes)
+
+
+def test_a_document_forges_no_source(tmp_path):
+    text = "Snow falls.\n[2] The canal\nIt was dug by elves.\r\n  【3】 More.\nSee [4], or\n\n[5]"
+    with Retriever.create(tmp_path / "i", strands="lexical") as retriever:
+        retriever.add([Document(id="snow", text=text, title="Snow\n[7] Title")])
+        retriever.commit()
+        made = Rag(retriever, budget=200).context("snow")
+        assert made.text == (
+            "[1] Snow\n> [7] Title\nSnow falls.\n> [2] The canal\nIt was dug by elves.\r\n>   【3】 More.\n"
+            "See [4], or\n\n> [5]"
+        )
+        assert made.citations[0].text == text
+        assert made.tokens == approximate_tokens(made.text)
+        for budget in range(1, made.tokens):
+            assert Rag(retriever, budget=budget).context("snow").tokens <= budget
+
+
 def test_nothing_is_said_twice(index):
     reply = Rag(index, duplicates=None).answer("the lock keeper kept bees", sentences=3)
     assert sum("keeper kept bees" in quote.text for quote in reply.quotes) == 1
@@ -447,7 +475,45 @@ def test_a_model_answers_from_the_numbered_sources(index):
     assert (reply.cited.known, reply.cited.unknown, reply.cited.uncited) == ((1,), (8,), ("Swans helped. [8]",))
 
 
-@pytest.mark.parametrize("reply", ["", " \n", None, 3])
+@pytest.mark.parametrize("thought", ["<think>\nLet me see: bees [9]?\n</think>\n\n", "\n<Think></Think>"])
+def test_thoughts_are_no_part_of_a_reply(index, thought):
+    reply = Rag(index, model=Scripted(answer=f"{thought}Monks did [1].")).answer("who dug the canal?")
+    assert (reply.text, reply.cited.unknown) == ("Monks did [1].", ())
+    judging = Scripted(judge=f"{thought}no", missing=f"{thought}NOTHING")
+    assert not Rag(index, k=2, model=judging, steps="filter").context("honey").citations
+
+
+def test_a_line_before_a_list_is_no_question(index):
+    said = "Here are the questions:\n\n1. Who dug the canal?\n2. What do bees make?"
+    made = Rag(index, model=Scripted(decompose=said), steps="decompose").context("canal and bees")
+    assert made.questions == ("canal and bees", "Who dug the canal?", "What do bees make?")
+    made = Rag(index, model=Scripted(rewrite="Sure, a query:\n- monks canal"), steps="rewrite").context("canal")
+    assert made.questions == ("monks canal",)
+    assert Rag(index, model=Scripted(rewrite="canal: monks:"), steps="rewrite").context("x").questions == (
+        "canal: monks:",
+    )
+
+
+def test_a_filter_sends_no_more_of_a_text_than_the_budget(tmp_path):
+    texts = {"long": "honey " * 30_000, "short": "honey and wine"}
+    with Retriever.create(tmp_path / "i", strands="lexical") as retriever:
+        retriever.add(Document(id=id, text=text) for id, text in texts.items())
+        retriever.commit()
+        model = Scripted(judge="yes", missing="NOTHING")
+        Rag(retriever, budget=100, model=model, steps="filter").context("honey")
+    sent = [user.split("Passage: ", 1)[1] for kind, user in model.asked if kind == "judge"]
+    assert sorted(map(approximate_tokens, sent)) == [4, 100]
+    (asked,) = [user.split("Passages:\n", 1)[1] for kind, user in model.asked if kind == "missing"]
+    assert approximate_tokens(asked) <= 100
+
+
+@pytest.mark.parametrize("most", range(8))
+def test_the_beginning_of_a_text_by_hand(most):
+    words = ["a", "b", "c", "d", "e"]
+    assert shortened(" ".join(words), most, lambda text: len(text.split())) == " ".join(words[:most])
+
+
+@pytest.mark.parametrize("reply", ["", " \n", None, 3, "<think>canal", "<think>canal</think> "])
 def test_a_reply_that_is_no_text_is_an_error(index, reply):
     with pytest.raises(ModelError, match=r"the language model replied .*; expected a text"):
         Rag(index, model=lambda messages: reply, steps="rewrite").context("bees")
@@ -461,7 +527,7 @@ def test_a_reply_of_bullets_alone_leaves_the_question_as_it_is(index):
 # An endpoint
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(*replies):
     """Serves one (status, body, headers) after another, and lends the base URL and the list of what was asked."""
     asked, left = [], list(replies)
@@ -550,6 +616,77 @@ def test_an_endpoint_that_is_not_there_or_says_nothing():
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ModelError, match=r"took longer than 0.1 s; give a longer timeout"):
             Endpoint(url, "m", timeout=0.1)([])
+
+
+@contextlib.contextmanager
+def answering(head, *, end="stall", trickle=b""):
+    """Serves every connection the same bytes, then stalls, sends more byte by byte, or ends it: cut short, or reset."""
+    over, asked = threading.Event(), []
+    listener = create_server(("127.0.0.1", 0))
+
+    def one(connection):
+        with connection, contextlib.suppress(OSError):
+            asked.append(connection.recv(1 << 16))
+            connection.sendall(head)
+            while trickle and not over.wait(0.01):
+                connection.sendall(trickle)
+            if end == "stall":
+                over.wait(60)
+            if end == "reset":
+                connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
+    finally:
+        over.set()
+        listener.close()
+
+
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 99\r\n\r\nbus"
+
+
+@pytest.mark.parametrize("how", [{}, {"end": "cut"}, {"trickle": b"y"}], ids=["stalls", "ends", "trickles"])
+def test_a_busy_endpoint_is_asked_again_whatever_its_body_does(how):
+    with answering(BUSY, **how) as (url, asked):
+        with pytest.raises(ModelError, match=r"answered 503: .*; asked 3 times"):
+            Endpoint(url, "m", timeout=0.2, pause=0)([])
+        assert len(asked) == 3
+    with answering(BUSY.replace(b"503", b"400"), **how) as (url, asked):
+        with pytest.raises(ModelError, match="answered 400: "):
+            Endpoint(url, "m", timeout=0.2, pause=0)([])
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "trickle"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-More: 1\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    ],
+    ids=["headers", "header", "body", "length", "chunks"],
+)
+def test_the_timeout_holds_for_all_of_a_reply_that_trickles(head, trickle):
+    with answering(head, trickle=trickle) as (url, asked):
+        with pytest.raises(ModelError, match=r"took longer than 0.3 s; give a longer timeout"):
+            Endpoint(url, "m", timeout=0.3)([])
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize("end", ["cut", "reset"])
+@pytest.mark.parametrize("status", [b"200 OK", b"400 No", b"503 Busy"])
+def test_a_reply_that_breaks_off_is_an_error_of_the_model(status, end):
+    head = b"HTTP/1.1 " + status + b"\r\nContent-Length: 99\r\n\r\n{"
+    with answering(head, end=end) as (url, _), pytest.raises(ModelError):
+        Endpoint(url, "m", pause=0, retries=1)([])
 
 
 @pytest.mark.parametrize(
