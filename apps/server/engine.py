@@ -30,7 +30,7 @@ _FILES = (NAME, f"{NAME}-wal")
 AT_ONCE = 16  # queries of a batch that are searched between two looks whether anybody waits for it still
 _COMPARING = ("mmr", "clusters", "collaborative")  # steps whose memory grows with the square of their candidates
 _BUSY = 20  # writes in a row after which other processes may write
-_PAUSE = 0.1  # seconds that they have for it
+PAUSE = 0.1  # seconds that they have for it
 
 
 class Found(NamedTuple):
@@ -256,7 +256,7 @@ class Engine:
         self._in_a_row = 0
         self.retriever.release()
         if waited_for:
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
 
     def _state(self) -> dict[str, int]:
         return {"documents": len(self.retriever), "commit": self.retriever.version}

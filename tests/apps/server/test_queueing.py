@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from plait.apps.server.engine import AT_ONCE
+from plait.apps.server.engine import AT_ONCE, PAUSE
 from plait.apps.server.errors import ApiError
 from plait.apps.server.queueing import Jobs
 from plait.retriever import Retriever
@@ -174,6 +174,30 @@ def test_overload_loses_no_write_and_fails_only_with_429(client, folder):
     with Retriever.open(folder) as retriever:
         assert all(id in retriever for id in written)
         assert len(retriever) == 3 + len(written)
+
+
+def test_under_steady_writes_others_may_write_now_and_then(client, folder, monkeypatch):
+    ask, paused = client(writes=60), []
+
+    def pause(seconds):
+        with Retriever.open(folder) as other:  # the lock is free
+            other.add([{"id": f"other-{len(paused)}", "text": "from elsewhere"}])
+        paused.append(seconds)
+
+    monkeypatch.setattr("plait.apps.server.engine.time.sleep", pause)
+
+    async def one(number):
+        documents = [{"id": f"d{number}", "text": "here"}]
+        return (await ask.http.post("/api/documents", json={"documents": documents}, headers=SHOWN)).status_code
+
+    async def scene():
+        return await asyncio.gather(*map(one, range(50)))
+
+    assert set(ask.wait(scene())) == {200}
+    assert paused == [PAUSE] * 2
+    ask.engine.close()
+    with Retriever.open(folder) as retriever:
+        assert len(retriever) == 3 + 50 + 2
 
 
 def test_a_full_queue_leaves_health_and_metrics(client):
