@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 TRANSFORMER, STATIC = "transformer", "static"
+QUERY_WEIGHTS = ("encoder", "idf")
 QUERIES = (TRANSFORMER, STATIC)  # where the dense vector of a query may come from
 
 
@@ -49,6 +50,12 @@ class Identity:
     max_length: int
     dim: int
     query_weights: str = "encoder"
+
+    def __post_init__(self) -> None:
+        """Raises an `EncoderError` where `query_weights` is neither of the two."""
+        if self.query_weights not in QUERY_WEIGHTS:
+            allowed = " or ".join(map(repr, QUERY_WEIGHTS))
+            raise EncoderError(f"query_weights of {self.name!r} is {self.query_weights!r}; expected {allowed}")
 
     def to_json(self) -> dict[str, Any]:
         """Returns the identity as plain JSON values."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..encoders.contract import DenseEncoder, Identity, JointEncoder, SparseEncoder
 from ..encoders.terms import TermsEncoder
+from .encoded import check_encoder, halves
 from .errors import MismatchError, QueryError
 from .strands import ALL_STRANDS, LUCENE, LUCENE_IMPACT, NEIGHBOURS, Dense, Sparse, Strand
 
@@ -58,7 +59,7 @@ class Encoders:
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """Returns what every strand stores of these texts; halves of one joint encoder share its pass."""
-        both = dict(zip(_HALVES, self._joint.encode_documents(texts), strict=True)) if self._joint else {}
+        both = self._both(self._joint, texts) if self._joint else {}
         vectors = {
             name: both[name] if name in both else strand.encode_documents(texts)
             for name, strand in self._strands.items()
@@ -72,10 +73,17 @@ class Encoders:
         own = {name: strand.literal_terms(texts) for name, strand in self._strands.items()}
         return Vectors(vectors, dense, {name: rows for name, rows in own.items() if rows is not None})
 
+    def _both(self, joint: JointEncoder, texts: Sequence[str]) -> dict[str, Any]:
+        """Returns what the halves of a joint encoder store, by strand."""
+        strands: list[Any] = [self._strands[name] for name in _HALVES]
+        made = halves(joint.encode_documents(texts), strands[0].identity)
+        pairs = zip(_HALVES, strands, made, strict=True)
+        return {name: strand.stored(rows, len(texts)) for name, strand, rows in pairs}
+
     def dense_queries(self, texts: Sequence[str]) -> Any:
         """Returns the dense vectors of some queries, float32 (n, dim)."""
         strand: Any = self._strands["dense"]
-        return strand.encoder.encode_queries(list(texts))
+        return strand.query_rows(list(texts))
 
     def close(self) -> None:
         """Lets go of the indexes of others that strands search."""
@@ -184,19 +192,23 @@ def _check(name: str, built: Identity, found: Identity) -> None:
 def _lexical(given: Any) -> Strand:
     from ..encoders.lexical import LexicalEncoder
 
-    return Sparse("lexical", LexicalEncoder(given) if isinstance(given, str) else given)
+    return Sparse(
+        "lexical", LexicalEncoder(given) if isinstance(given, str) else check_encoder(given, "lexical", "term_names")
+    )
 
 
 def _learned(given: Any) -> Strand:
     from ..encoders.load import load_learned
 
-    return Sparse("learned", load_learned(given) if isinstance(given, str) else given)
+    return Sparse(
+        "learned", load_learned(given) if isinstance(given, str) else check_encoder(given, "learned", "term_names")
+    )
 
 
 def _dense(given: Any) -> Strand:
     from ..encoders.load import load_dense
 
-    return Dense(load_dense(given) if isinstance(given, str) else given)
+    return Dense(load_dense(given) if isinstance(given, str) else check_encoder(given, "dense"))
 
 
 def _neighbour(name: str, given: Any) -> Any:

@@ -93,13 +93,13 @@ def _alike(text: str, other: str) -> bool:
 
 
 def _dense(strand: Any, snapshot: Snapshot, query: str, texts: Sequence[str]) -> Floats:
-    vectors = np.asarray(strand.encoder.encode_documents(texts), np.float64)
+    vectors = strand.encode_documents(texts).astype(np.float64)
     return vectors @ np.asarray(strand.encode([query], snapshot)[0], np.float64)
 
 
 def _sparse(strand: Any, snapshot: Snapshot, query: str, texts: Sequence[str]) -> Floats:
     """Returns sums of query weight x document weight; there are too many columns for a product of matrices."""
-    rows = strand.encoder.encode_documents(texts)
+    rows = strand.encode_documents(texts)
     (wanted,) = strand.encode([query], snapshot)
     if not wanted.terms.size:
         return np.zeros(len(texts))

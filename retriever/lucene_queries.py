@@ -12,6 +12,7 @@ import numpy as np
 
 from ..encoders.contract import SparseEncoder
 from ..index.lucene import LuceneIndex
+from .encoded import names_of, sparse_rows
 from .errors import QueryError
 from .streams import kind_of
 from .vectors_json import SUFFIXES, read_vectors
@@ -53,12 +54,13 @@ class ModelQueries:
 
     def __call__(self, texts: Sequence[str], index: LuceneIndex) -> list[dict[str, float]]:
         """Returns whole weights above 0 by token."""
-        rows = self.encoder.encode_queries(texts)
+        made = self.encoder.encode_queries(texts)
+        rows = sparse_rows(made, self.encoder.identity, len(texts), "encode_queries")
         return [self._one(rows, i, text, index) for i, text in enumerate(texts)]
 
     def _one(self, rows: Any, i: int, text: str, index: LuceneIndex) -> dict[str, float]:
         inside = slice(rows.indptr[i], rows.indptr[i + 1])
-        names = self.encoder.term_names(text)
+        names = names_of(self.encoder.term_names(text), self.encoder.identity, "term_names")
         columns = rows.indices[inside].tolist()
         if lacking := [column for column in columns if column not in names]:
             raise QueryError(

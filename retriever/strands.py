@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..encoders.contract import DenseEncoder, FullQueries, Identity, SparseEncoder, full_queries
 from ..index import Hits, Selection, Snapshot
 from ..index.contract import SparseStrand
+from .encoded import dense_rows, names_of, sparse_rows
 from .errors import QueryError
 
 STRANDS = ("lexical", "learned", "dense")
@@ -120,20 +121,26 @@ class Sparse:
 
     def encode_documents(self, texts: Sequence[str]) -> Any:
         """Returns sparse vectors: weights or counts."""
-        return self.encoder.encode_documents(texts)
+        return self.stored(self.encoder.encode_documents(texts), len(texts))
+
+    def stored(self, rows: Any, texts: int) -> Any:
+        """Returns the vectors of so many documents as they are stored, or raises an `EncoderError`."""
+        return sparse_rows(rows, self.identity, texts, "encode_documents")
 
     def literal_terms(self, texts: Sequence[str]) -> Any:
         """Returns the texts' own terms where a model adds others and the index weighs queries by IDF."""
         expands = self.name == "learned" and self.identity.query_weights == "idf"
         # A chunked encoder knows all terms of a long text; as a query the text would be cut.
-        terms = getattr(self.encoder, "document_terms", self.encoder.encode_queries)
-        return terms(texts) if expands else None
+        if not expands:
+            return None
+        verb = "document_terms" if hasattr(self.encoder, "document_terms") else "encode_queries"
+        return sparse_rows(getattr(self.encoder, verb)(texts), self.identity, len(texts), verb)
 
     def encode(self, texts: Sequence[str], snapshot: Snapshot, *, full: bool = False) -> list[SparseQuery]:
         """Returns a query for each text, weighted by the snapshot's IDF where the encoder leaves that to the index."""
         whole = full_queries(self.encoder) if full else None
-        rows = self.encoder.encode_queries(texts) if whole is None else whole.encode_full_queries(texts)
-        rows.sort_indices()
+        asked, verb = (self.encoder, "encode_queries") if whole is None else (whole, "encode_full_queries")
+        rows = sparse_rows(getattr(asked, verb)(texts), self.identity, len(texts), verb)
         return [self._query(rows, i, text, snapshot, whole) for i, text in enumerate(texts)]
 
     def _query(self, rows: Any, i: int, text: str, snapshot: Snapshot, whole: FullQueries | None) -> SparseQuery:
@@ -143,7 +150,10 @@ class Sparse:
         if self.identity.query_weights == "idf":
             weights = weights * snapshot.idf(terms)
         columns = rows.indices[inside].tolist()
-        names = self.encoder.term_names(text) if whole is None else whole.column_names(columns)
+        verb = "term_names" if whole is None else "column_names"
+        names = names_of(
+            self.encoder.term_names(text) if whole is None else whole.column_names(columns), self.identity, verb
+        )
         known = weights > 0
         named = {int(t): names.get(c, str(c)) for t, c in zip(terms.tolist(), columns, strict=True)}
         return SparseQuery(terms[known], weights[known], named)
@@ -154,7 +164,7 @@ class Sparse:
             return tell(terms.tolist())  # a learned term is its column
         names: dict[int, str] = {}
         for text in texts:
-            found = self.encoder.term_names(text)
+            found = names_of(self.encoder.term_names(text), self.identity, "term_names")
             columns = np.fromiter(found, np.int64, len(found))
             names |= zip(snapshot.terms(self.name, columns).tolist(), found.values(), strict=True)
         return names
@@ -207,14 +217,22 @@ class Dense:
 
     def encode_documents(self, texts: Sequence[str]) -> Any:
         """Returns dense vectors."""
-        return self.encoder.encode_documents(texts)
+        return self.stored(self.encoder.encode_documents(texts), len(texts))
+
+    def stored(self, rows: Any, texts: int) -> NDArray[np.float32]:
+        """Returns the vectors of so many documents as they are stored, or raises an `EncoderError`."""
+        return dense_rows(rows, self.identity, texts, "encode_documents")
 
     def literal_terms(self, texts: Sequence[str]) -> None:
         """Returns None: a dense vector has no terms."""
 
     def encode(self, texts: Sequence[str], snapshot: Snapshot, *, full: bool = False) -> list[NDArray[np.float32]]:
         """Returns one vector a text."""
-        return list(self.encoder.encode_queries(texts))
+        return list(self.query_rows(texts))
+
+    def query_rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Returns the vectors of queries, float32 (texts, dim), C-contiguous."""
+        return dense_rows(self.encoder.encode_queries(texts), self.identity, len(texts), "encode_queries")
 
     def search(
         self,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plait.encoders.contract import EncoderError
 from plait.retriever import Document, QueryError, Retriever
 
 from tests.conftest import LengthSparse, LetterDense
@@ -120,9 +121,11 @@ class NoNumbers(LetterDense):
         return np.full((len(texts), 26), np.nan, np.float32)
 
 
-def test_scores_that_are_no_numbers_are_an_error(tmp_path):
+def test_query_vectors_that_are_no_numbers_are_an_error(tmp_path):
     with Retriever.create(tmp_path / "i", strands="lexical,dense", dense=NoNumbers()) as made:
         made.add([Document(id="a", text="bee"), Document(id="b", text="honey")])
         made.commit()
-        with pytest.raises(QueryError, match="the dense strand scores this query with what is no number"):
+        with pytest.raises(
+            EncoderError, match="encode_queries of the encoder 'letters' returned NaN or infinite numbers"
+        ):
             made.search("bee")
