@@ -49,23 +49,29 @@ class Selection:
         return sum(self.counts)
 
 
-def selection(segments: Sequence[Segment], positions: NDArray[np.int64], owner: object) -> Selection:
-    """Returns the selection of given documents.
+def selection(
+    segments: Sequence[Segment], positions: NDArray[np.int64], owner: object, living: Sequence[NDArray[np.uint8]]
+) -> Selection:
+    """Returns the selection of given documents; those that do not live fall out.
 
     Args:
         segments: those of the snapshot; their ranges of positions ascend and never meet.
-        positions: int64, ascending, of living documents.
+        positions: int64, ascending.
         owner: see `Selection`.
+        living: for each segment uint8 (size,), 0 in the rows of deleted documents; empty where there are none.
     """
-    rows = [segment.rows_of(_inside(segment, positions)) for segment in segments]
+    rows = [_rows(segment, positions, alive) for segment, alive in zip(segments, living, strict=True)]
     pairs = list(zip(segments, rows, strict=True))
     few = tuple(found if found.size * FEW <= segment.size else None for segment, found in pairs)
     return Selection(tuple(found.size for found in rows), tuple(_alive(*pair) for pair in pairs), few, owner)
 
 
-def _inside(segment: Segment, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rows(segment: Segment, positions: NDArray[np.int64], living: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Returns the rows of those of the positions whose documents live in a segment."""
     first, last = np.searchsorted(positions, [segment.row.first, segment.row.last + 1])
-    return positions[first:last]
+    rows = segment.rows_of(positions[first:last])
+    rows = rows[rows >= 0]  # a compaction has forgotten the others
+    return rows[living[rows] > 0] if living.size else rows
 
 
 def _alive(segment: Segment, rows: NDArray[np.int64]) -> NDArray[np.uint8]:

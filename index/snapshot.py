@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import attributes, database, stored
+from .asked import check_k, check_terms, dense_query
 from .compiled import kernels_loaded, load_kernels
 from .contract import TERM_BASE, Hits, Layout, Row, SparseStrand, StoreError
 from .deleted import Deleted
@@ -106,6 +108,17 @@ class Snapshot:
             if self._closed and not self._users:
                 self._end()
 
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Keeps the database to one thread, and tells in the index's words what goes wrong with it."""
+        with self._lock, database.explained(self.folder):
+            self._check_open()
+            yield
+
+    def _check_open(self) -> None:
+        if self._closed and not self._users:
+            raise StoreError(f"this snapshot of {self.folder} is closed; open another one")
+
     def _end(self) -> None:
         self._connection.close()
         for segment in self.segments:
@@ -115,44 +128,44 @@ class Snapshot:
 
     def ids(self, positions: NDArray[np.int64]) -> list[str]:
         """Returns the external ids of positions."""
-        with self._lock, database.explained(self.folder):
+        with self._asking():
             found = database.ids_at(self._connection, positions.tolist())
         return [found[p] for p in positions.tolist()]
 
     def rows(self, positions: Sequence[int]) -> list[Row]:
         """Returns the stored documents at positions, in the same order."""
-        with self._lock, database.explained(self.folder):
+        with self._asking():
             found = database.rows_at(self._connection, positions)
         return [found[p] for p in positions]
 
     def positions(self, ids: Sequence[str]) -> dict[str, int]:
         """Returns the positions of documents by id; unknown ids are left out."""
-        with self._lock, database.explained(self.folder):
+        with self._asking():
             return database.positions_of(self._connection, ids)
 
     def passages(self, parent: str) -> list[str]:
         """Returns the ids of a parent's passages, in the order they were added."""
-        with self._lock, database.explained(self.folder):
+        with self._asking():
             return database.passages_of(self._connection, [parent])
 
     def families(self, since: int = 0) -> list[tuple[str, int]]:
         """Returns (family, position) of every document from a position on: its parent's id, its own if it has none."""
-        with self._lock, database.explained(self.folder):
+        with self._asking():
             return database.families(self._connection, since)
 
     def families_at(self, positions: NDArray[np.int64]) -> list[tuple[str, int]]:
         """Returns (family, position) of the documents at positions, by position."""
-        with self._lock, database.explained(self.folder):
+        with self._asking():
             return database.families_at(self._connection, positions.tolist())
 
     def members(self, families: Iterable[str]) -> list[tuple[str, int]]:
         """Returns (family, position) of all documents of some families, by position."""
-        with self._lock, database.explained(self.folder):
+        with self._asking():
             return database.members(self._connection, families)
 
     def all_ids(self) -> Iterator[str]:
         """Yields every document's id."""
-        with self._lock, database.explained(self.folder):
+        with self._asking():
             found = list(database.all_ids(self._connection))
         yield from found  # without the lock: whoever asks may ask the snapshot more in between
 
@@ -172,14 +185,15 @@ class Snapshot:
             from .conditions import condition  # 10 ms that a search without a filter does not need
 
             asked = condition(expression, self.fields)
-            with self._lock, database.explained(self.folder):
+            with self._asking():
                 positions = attributes.select(self._connection, asked)
-            found = self._selections.put(expression, selection(self.segments, positions, self._selections))
+            found = self._selections.put(expression, selection(self.segments, positions, self._selections, self._alive))
         return found
 
     def selected(self, positions: NDArray[np.int64]) -> Selection:
-        """Returns the selection of the living documents at positions, int64, in any order."""
-        return selection(self.segments, np.unique(positions), self._selections)
+        """Returns the selection of the living documents at positions, int64, in any order; the others fall out."""
+        self._check_open()
+        return selection(self.segments, np.unique(positions), self._selections, self._alive)
 
     def positions_in(self, within: Selection) -> NDArray[np.int64]:
         """Returns the positions that a selection of this snapshot lets through, int64, ascending."""
@@ -221,8 +235,9 @@ class Snapshot:
                 terms only complete the scores of what the others find, and windows that come near the threshold are
                 left out. Scores are true all the same.
         """
+        check_k(k)
         self._prepare(1, exactness)
-        whole, unit = self._whole(strand, weights)
+        whole, unit = self._whole(strand, terms, weights)
         return self._best(self._searched(within), [(terms, whole)], [unit], k, exactness)[0]
 
     def sparse_search_batch(
@@ -236,13 +251,14 @@ class Snapshot:
         threads: int | None = None,
     ) -> list[Hits]:
         """Returns `sparse_search` of every (terms, weights), computed on `threads` cores (None: on all there are)."""
+        check_k(k)
         self._prepare(len(queries), exactness)
         searched = self._searched(within)
         size = max(1, min(BATCH, -(-len(queries) // (4 * cores()))))
         pieces = [queries[i : i + size] for i in range(0, len(queries), size)]
 
         def answer(piece: Sequence[tuple[NDArray[np.uint32], NDArray[np.float32]]]) -> list[Hits]:
-            whole = [self._whole(strand, weights) for _, weights in piece]
+            whole = [self._whole(strand, *query) for query in piece]
             asked = [(terms, steps) for (terms, _), (steps, _) in zip(piece, whole, strict=True)]
             return self._best(searched, asked, [unit for _, unit in whole], k, exactness)
 
@@ -263,7 +279,7 @@ class Snapshot:
         positions: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         """Returns the scores of given documents: the very numbers that `sparse_search` would give them."""
-        whole, unit = self._whole(strand, weights)
+        whole, unit = self._whole(strand, terms, weights)
         sums = np.zeros(positions.size, np.int64)
         for segment, inside, rows in self._by_segment(positions):
             sums[inside] = segment.sums(terms, whole, rows)
@@ -280,7 +296,7 @@ class Snapshot:
             queries: of each strand its name, terms and weights.
             positions: int64, of the documents.
         """
-        whole = [self._whole(name, weights) for name, _, weights in queries]
+        whole = [self._whole(*query) for query in queries]
         steps = [weights * np.float64(unit) for weights, unit in whole]
         impacts = self.sparse_impacts(np.concatenate([terms for _, terms, _ in queries]), positions)
         parts = np.split(impacts, np.cumsum([step.size for step in steps])[:-1], axis=1)
@@ -316,6 +332,8 @@ class Snapshot:
         """
         if not 0 < effort < np.inf:
             raise StoreError(f"effort must be a number above 0, not {effort}")
+        check_k(k)
+        query = dense_query(query, self.layout.dim)
         found = [
             (scores, segment.positions_of(rows))
             for segment, alive, _ in self._searched(within)
@@ -340,7 +358,7 @@ class Snapshot:
         """Returns the inner products of given documents: the very numbers that `dense_search` would give them."""
         from .dense import scores_at
 
-        scores = np.zeros(positions.size, np.float32)
+        query, scores = dense_query(query, self.layout.dim), np.zeros(positions.size, np.float32)
         for segment, inside, rows in self._by_segment(positions):
             if segment.dense is not None:
                 scores[inside] = scores_at(segment.dense.vectors, rows, query)
@@ -466,20 +484,23 @@ class Snapshot:
 
     def _searched(self, within: Selection | None) -> list[Searched]:
         """Returns the segments to search, the largest first, each with the rows that may be returned."""
+        self._check_open()
         if within is None:
             return self._every
         chosen = self._selections.check(within)
         found = zip(self.segments, chosen.alive, chosen.few, chosen.counts, strict=True)
         return _by_size(Searched(segment, alive, few) for segment, alive, few, count in found if count)
 
-    def _whole(self, strand: SparseStrand, weights: NDArray[np.float32]) -> tuple[NDArray[np.uint32], float]:
+    def _whole(self, strand: SparseStrand, terms: Terms, weights: NDArray[np.float32]) -> tuple[Terms, float]:
         """Returns what a step of an impact is worth, as whole numbers of a unit, and the unit."""
+        check_terms(strand, terms, weights)
         return integer_weights(weights.astype(np.float64) * self.layout.scales[strand])
 
     def _by_segment(
         self, positions: NDArray[np.int64]
     ) -> Iterator[tuple[Segment, NDArray[np.intp], NDArray[np.int64]]]:
         """Yields segments with the indices of the positions they hold, and the rows of those."""
+        self._check_open()
         if len(self.segments) == 1:
             rows = self.segments[0].rows_of(positions)
             known = np.flatnonzero(rows >= 0)
@@ -527,7 +548,7 @@ class Snapshot:
 
     def facts(self) -> dict[str, Any]:
         """Returns what `plait info` tells of the index."""
-        with self._lock, database.explained(self.folder):
+        with self._asking():
             size = database.size(self._connection)
         return {
             "documents": self.documents,
