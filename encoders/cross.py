@@ -15,6 +15,7 @@ import numpy as np
 
 from .contract import EncoderError, Identity
 from .extras import require
+from .folders import checked_name, is_folder, shown
 from .manifest import MODEL, TOKENIZER, sha256, whole_number
 from .model_files import read_json
 from .onnx_runtime import (
@@ -185,15 +186,15 @@ def load_cross(name: str | Path, *, max_length: int | None = None) -> CrossEncod
     Raises:
         EncoderError: there is no such model, or it cannot be opened, or sentence-transformers is not installed.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    text = str(name) if isinstance(name, Path) else checked_name(name)
+    if is_folder(text):
+        folder = Path(text).expanduser()
         if onnx_file(folder) is not None:
             return OnnxCrossEncoder(folder, max_length=max_length)
         return TorchCrossEncoder(folder, max_length=max_length)
-    text = str(name)
     if text.count("/") != 1 or text.startswith((".", "/", "~")) or text.endswith("/"):
         raise EncoderError(
-            f"no cross-encoder {text!r}: it is neither a folder that exists nor a hub name "
+            f"no cross-encoder {shown(text)}: it is neither a folder that exists nor a hub name "
             '("cross-encoder/ms-marco-MiniLM-L6-v2")'
         )
     return TorchCrossEncoder(text, max_length=max_length)
@@ -205,8 +206,8 @@ _loading = threading.Lock()
 
 def shared_cross(name: str | Path, max_length: int | None = None) -> CrossEncoder:
     """Returns the cross-encoder that `load_cross` returned for this name and length before: it is loaded once."""
-    folder = Path(name).expanduser()
-    key = (str(folder.resolve()) if folder.is_dir() else str(name), max_length)
+    text = str(name)
+    key = (str(Path(text).expanduser().resolve()) if is_folder(text) else text, max_length)
     with _loading:
         if key not in _loaded:
             _loaded[key] = load_cross(name, max_length=max_length)

@@ -23,6 +23,7 @@ MODELS = Path(__file__).parent / "models"
 # What "embedded" stands for, by strand; and the names that stand for a model with its static queries.
 EMBEDDED_MODELS = {"dense": "plait-mini", "learned": "plait-mini"}
 STATIC_NAMES = {"plait-mini-static": "plait-mini"}
+_SHOWN = 120  # characters of a name in an error
 HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model", "*.py", "sparse_linear.pt"]  # code is run on wish only
 
 
@@ -36,22 +37,47 @@ def is_embedded(name: str) -> bool:
     return name == EMBEDDED or plain_name(name) in (*EMBEDDED_MODELS.values(), *STATIC_NAMES)
 
 
+def checked_name(name: object) -> str:
+    """Returns a model's name, or raises an `EncoderError` where it is no text."""
+    if not isinstance(name, str):
+        raise EncoderError(
+            f"a model is named by a text or the path of a folder, not by an object of the class {type(name).__name__}"
+        )
+    return name
+
+
+def shown(name: str) -> str:
+    """Returns a name in quotation marks, shortened where nobody would read all of it."""
+    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
+
+
+def is_folder(name: str) -> bool:
+    """Returns whether a name is that of a folder that exists; what the system takes for no path is none."""
+    try:
+        return bool(name) and Path(name).expanduser().is_dir()
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, a home of nobody
+        return False
+
+
 def find_folder(name: str, head: str, revision: str | None = None) -> Path:
     """Returns the folder of a named model, fetched from the hub if it must be, there at a revision if one is given.
 
     Raises:
         EncoderError: there is no such model, or the hub cannot be reached.
     """
+    here = is_embedded(name) or is_folder(name)
+    if here and revision is not None:
+        raise EncoderError(f"revision={revision} is for models of the hub; {name!r} is here, in one revision")
     if name == EMBEDDED:
         return MODELS / EMBEDDED_MODELS["dense" if head == JOINT else head]
     if is_embedded(name):
         return MODELS / STATIC_NAMES.get(plain_name(name), plain_name(name))
-    if name and Path(name).expanduser().is_dir():
+    if here:
         return Path(name).expanduser()
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
         embedded = dict.fromkeys([EMBEDDED, *EMBEDDED_MODELS.values(), *STATIC_NAMES])
         raise EncoderError(
-            f"no encoder {name!r}: it is neither {' nor '.join(repr(one) for one in embedded)}, nor a folder that "
+            f"no encoder {shown(name)}: it is neither {' nor '.join(repr(one) for one in embedded)}, nor a folder that "
             'exists, nor a hub name ("owner/model")'
         )
     return _from_hub(name, revision)

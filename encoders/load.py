@@ -15,6 +15,7 @@ from .folders import (
     EMBEDDED,
     STATIC_NAMES,
     built_folder,
+    checked_name,
     exported_folder,
     find_folder,
     is_embedded,
@@ -22,11 +23,14 @@ from .folders import (
 )
 from .manifest import JOINT, TABLE, ModelFolder, checked_length, is_built, open_folder
 from .model_files import UnsupportedModelError
-from .specs import Spec, parse
+from .specs import RUNTIMES, Spec, parse
 
 if TYPE_CHECKING:
     from .families.encoder import FamilyEncoder
     from .joint import OnnxJointEncoder
+
+
+_OF_FACES = ("chunks", "chunk_size", "overlap", "query_model")  # options of an encoder of one strand
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,11 @@ def load_joint(
     """
     spec = _spec(name, max_length=max_length, threads=threads, token_budget=token_budget, precision=precision)
     _refuse_static(spec.name, "load_joint")
+    if wrong := [option for option in _OF_FACES if option in spec.options]:
+        raise EncoderError(
+            f"option {wrong[0]!r} is not for load_joint, which cuts no texts and encodes no queries: give it to both "
+            "load_dense and load_learned, whose encoders still share one pass (their attribute joint)"
+        )
     folder = find_folder(spec.name, JOINT, spec.options.get("revision"))
     full_name = _full_name(spec.name, folder, str(name))
     if not is_built(folder) and not is_joint(folder):
@@ -177,7 +186,7 @@ def load_joint(
     built = _built(folder, JOINT, spec.options.get("precision"))
     if built.manifest.recipe is not None:
         return opening().open_built(built, spec, strand=JOINT, name=full_name)
-    return _shared(built, full_name, _known_options(spec))
+    return _shared(built, full_name, _known_options(spec, dense=False))
 
 
 def opening() -> Any:
@@ -192,7 +201,8 @@ def _no_joint(folder: Path) -> Any:
 
 
 def _spec(name: str | Path, **given: Any) -> Spec:
-    return (Spec(str(name)) if isinstance(name, Path) else parse(name)).with_options(**given)
+    spec = Spec(str(name)) if isinstance(name, Path) else parse(checked_name(name))
+    return spec.with_options(**given)
 
 
 def _load(kind: _Kind, spec: Spec, asked: str) -> Any:
@@ -249,7 +259,7 @@ def _built_or_joint(kind: _Kind, spec: Spec, folder: Path, full_name: str) -> An
 
 def _own(kind: _Kind, spec: Spec, folder: Path, full_name: str) -> Any:
     """Returns the encoder over a built model whose manifest says all, building it where it must be."""
-    options, name = _known_options(spec), spec.name
+    options, name = _known_options(spec, dense=kind is _DENSE), spec.name
     queries = _chosen_queries(name, spec.options.get("queries")) if kind is _DENSE else TRANSFORMER
     given = {key: value for key, value in options.items() if value is not None}
     try:
@@ -266,20 +276,24 @@ def _own(kind: _Kind, spec: Spec, folder: Path, full_name: str) -> Any:
     return kind.onnx(built, name=full_name, **given)
 
 
-def _known_options(spec: Spec) -> dict[str, Any]:
-    """Returns the options of a built model, all of them.
+def _known_options(spec: Spec, *, dense: bool) -> dict[str, Any]:
+    """Returns the options of a built model, all of them; queries are made in one way but for dense vectors.
 
     Raises:
-        EncoderError: there is another.
+        EncoderError: there is another, or a runtime that there is not.
     """
     known = ("max_length", "threads", "token_budget")
-    others = {"precision", "queries", "chunks", "chunk_size", "overlap", "revision", "runtime", "query_model"}
+    others = {"precision", "chunks", "chunk_size", "overlap", "revision", "runtime", "query_model"}
     others.add("trust_remote_code")  # there is none
+    if dense:
+        others.add("queries")
     if wrong := sorted(set(spec.options) - {*known, *others}):
         raise EncoderError(
             f"option {wrong[0]!r} is not for {spec.name!r}, whose vectors are made in one way; its options: "
             f"{', '.join([*known, *sorted(others)])}"
         )
+    if (runtime := spec.options.get("runtime")) not in (None, *RUNTIMES):
+        raise EncoderError(f"runtime {runtime!r} is not one of {', '.join(RUNTIMES)}")
     return {key: spec.options.get(key) for key in known}
 
 

@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from .contract import EncoderError
+from .folders import is_folder
 
 ONNX, TORCH, SENTENCE_TRANSFORMERS = "onnx", "torch", "sentence-transformers"
 RUNTIMES = (ONNX, TORCH, SENTENCE_TRANSFORMERS)
@@ -119,7 +119,7 @@ def parse(text: str) -> Spec:
         name, _, rest = text.partition(":{")
         return Spec(_named(name, text), _from_json("{" + rest, text))
     name, pairs = split(text)
-    if not pairs or Path(text).expanduser().is_dir():
+    if not pairs or is_folder(text):
         return Spec(text.strip())
     return Spec(_named(name, text), _values(pairs, text))
 

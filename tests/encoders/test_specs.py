@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plait.encoders import EncoderError, load_dense, load_joint, load_learned
+from plait.encoders.cross import load_cross
 from plait.encoders.families import recipes
 from plait.encoders.families.reading import read_source, recipe_hash
 from plait.encoders.model_files import UnsupportedModelError
@@ -218,3 +219,46 @@ def test_what_only_sentence_transformers_runs(tmp_path):
     (tmp_path / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
     with pytest.raises(UnsupportedModelError, match="has do_lower_case, which only sentence-transformers runs"):
         read_source(tmp_path, strand="dense")
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "said"),
+    [
+        (load_joint, "embedded:chunks=mean", "'chunks' is not for load_joint, .* give it to both load_dense and load_"),
+        (load_joint, "embedded:chunk_size=64", "'chunk_size' is not for load_joint"),
+        (load_joint, "embedded:query_model=x", "'query_model' is not for load_joint"),
+        (load_joint, "embedded:queries=static", "'queries' is not for 'embedded', whose vectors"),
+        (
+            load_learned,
+            "embedded:queries=encoded",
+            "'queries' is not for 'embedded', whose vectors are made in one way",
+        ),
+        (load_dense, "embedded:queries=encoded", "queries 'encoded' is not one of transformer, static"),
+        *(
+            (load, f"embedded:{option}=nonsense", said)
+            for load in (load_dense, load_learned, load_joint)
+            for option, said in (
+                ("runtime", "runtime 'nonsense' is not one of onnx, torch, sentence-transformers"),
+                ("revision", "revision=nonsense is for models of the hub; 'embedded' is here"),
+            )
+        ),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(load, name, said):
+    with pytest.raises(EncoderError, match=said):
+        load(name)
+
+
+@pytest.mark.parametrize("load", [load_dense, load_learned, load_joint, load_cross])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (None, "named by a text or the path of a folder, not by an object of the class NoneType"),
+        (7, "not by an object of the class int"),
+        ("x" * 5000, r"no (cross-)?encoder 'x{120}\.\.\.': it is neither"),
+        ("a\0b", "no (cross-)?encoder 'a.x00b': it is neither"),
+    ],
+)
+def test_what_names_no_model(load, name, said):
+    with pytest.raises(EncoderError, match=said):
+        load(name)
