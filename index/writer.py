@@ -75,7 +75,7 @@ class Writer:
                 )
                 raise LockedError(message) from error
             try:
-                self._connection = database.open_writer(folder)
+                self._opened: sqlite3.Connection | None = database.open_writer(folder)
                 self.layout = Layout(**database.settings(self._connection)["layout"])
                 self.tidy()
             except BaseException:
@@ -298,13 +298,22 @@ class Writer:
 
     def close(self) -> None:
         """Rolls back what is not committed and lets the next writer in."""
+        if self._opened is None:
+            return
         try:
             self.rollback()
         except (sqlite3.Error, OSError):
             pass  # the next writer removes what is left
         finally:
             self._connection.close()
+            self._opened = None
             self._lock.release()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None:
+            raise StoreError(f"this writer of {self.folder} is closed; open another one")
+        return self._opened
 
     def _begin(self) -> None:
         if not self._connection.in_transaction:
