@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .cache import Space, VectorCache, key_of
-from .contract import TRANSFORMER, DenseEncoder, FullQueries, Identity, JointEncoder, SparseEncoder, full_queries
+from .contract import (
+    TRANSFORMER,
+    DenseEncoder,
+    EncoderError,
+    FullQueries,
+    Identity,
+    JointEncoder,
+    SparseEncoder,
+    full_queries,
+)
 from .onnx_runtime import check_texts
 from .queries import csr
 
@@ -28,6 +37,14 @@ class _Form(Protocol):
 
     kind: str
 
+    def checked(self, vectors: Any, texts: int, dim: int) -> Any:
+        """Returns what an encoder made of so many texts, or raises an `EncoderError`."""
+        ...
+
+    def is_sound(self, value: bytes) -> bool:
+        """Returns whether a row holds finite numbers alone; another is not kept, so that a fault does not last."""
+        ...
+
     def pack(self, vectors: Any) -> list[bytes]: ...
 
     def fits(self, value: bytes, dim: int) -> bool: ...
@@ -44,7 +61,16 @@ class _DenseForm:
         return [row.tobytes() for row in np.ascontiguousarray(vectors, "<f4")]
 
     def fits(self, value: bytes, dim: int) -> bool:
-        return len(value) == 4 * dim
+        return len(value) == 4 * dim and self.is_sound(value)
+
+    def checked(self, vectors: Any, texts: int, dim: int) -> NDArray[np.float32]:
+        found = np.asarray(vectors)
+        if found.shape != (texts, dim) or found.dtype.kind not in "fiub":
+            raise EncoderError(_unlike(found, "an array of numbers", texts, dim))
+        return found
+
+    def is_sound(self, value: bytes) -> bool:
+        return bool(np.isfinite(np.frombuffer(value, "<f4")).all())
 
     def unpack(self, values: Sequence[bytes], dim: int) -> NDArray[np.float32]:
         return np.frombuffer(bytearray().join(values), "<f4").astype(np.float32, copy=False).reshape(len(values), dim)
@@ -61,7 +87,17 @@ class _SparseForm:
         return [columns[some].tobytes() + weights[some].tobytes() for some in inside]
 
     def fits(self, value: bytes, dim: int) -> bool:
-        return len(value) % 8 == 0 and (not value or self._row(value)[0].max() < dim)
+        return len(value) % 8 == 0 and self.is_sound(value) and (not value or self._row(value)[0].max() < dim)
+
+    def checked(self, vectors: Any, texts: int, dim: int) -> csr_matrix:
+        from scipy.sparse import csr_matrix, issparse
+
+        if not issparse(vectors) or vectors.shape != (texts, dim):
+            raise EncoderError(_unlike(vectors, "a scipy.sparse matrix", texts, dim))
+        return vectors if vectors.format == "csr" else csr_matrix(vectors)
+
+    def is_sound(self, value: bytes) -> bool:
+        return bool(np.isfinite(np.frombuffer(value[len(value) // 2 :], "<f4")).all())
 
     def unpack(self, values: Sequence[bytes], dim: int) -> csr_matrix:
         return csr([self._row(value) for value in values], dim)
@@ -70,6 +106,12 @@ class _SparseForm:
         middle = len(value) // 2
         columns, weights = np.frombuffer(value[:middle], "<u4"), np.frombuffer(value[middle:], "<f4")
         return columns.astype(np.int64), weights.astype(np.float32)
+
+
+def _unlike(found: Any, expected: str, texts: int, dim: int) -> str:
+    shape = getattr(found, "shape", None)
+    what = f"an object of the class {type(found).__name__}" if shape is None else f"{type(found).__name__} {shape}"
+    return f"the encoder behind the cache returned {what}; expected {expected} ({texts}, {dim})"
 
 
 _DENSE, _SPARSE = _DenseForm(), _SparseForm()
@@ -91,6 +133,10 @@ class _Half:
         found = cache.get(self.space, keys)
         return {key: value for key, value in found.items() if self.form.fits(value, self.dim)}
 
+    def sound(self, pairs: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Returns those rows that are worth keeping."""
+        return {key: value for key, value in pairs.items() if self.form.is_sound(value)}
+
 
 def _through(
     cache: VectorCache, halves: Sequence[_Half], texts: Sequence[str], encode: Callable[[list[str]], Sequence[Any]]
@@ -105,9 +151,12 @@ def _through(
     for start in range(0, len(waiting), PIECE):
         piece = waiting[start : start + PIECE]
         made = encode([missing[key] for key in piece])
-        packed = [half.form.pack(rows) for half, rows in zip(halves, made, strict=True)]
-        values = [dict(zip(piece, rows, strict=True)) for rows in packed]
-        cache.put({half.space: pairs for half, pairs in zip(halves, values, strict=True)})
+        if not isinstance(made, (tuple, list)) or len(made) != len(halves):
+            raise EncoderError(f"the joint encoder behind the cache returned no pair, but {type(made).__name__}")
+        rows = [half.form.checked(one, len(piece), half.dim) for half, one in zip(halves, made, strict=True)]
+        packed = [half.form.pack(one) for half, one in zip(halves, rows, strict=True)]
+        values = [dict(zip(piece, one, strict=True)) for one in packed]
+        cache.put({half.space: half.sound(pairs) for half, pairs in zip(halves, values, strict=True)})
         for one, pairs in zip(known, values, strict=True):
             one.update(pairs)
     return [

@@ -465,3 +465,48 @@ def test_the_usual_folder_is_in_the_cache_of_plait(tmp_path, monkeypatch):
     monkeypatch.setenv("PLAIT_CACHE", str(tmp_path))
     with VectorCache() as cache:
         assert cache.folder == Path(tmp_path / "vectors")
+
+
+@pytest.mark.parametrize("base", [LetterDense, LengthSparse])
+def test_a_fault_that_passes_is_not_kept(cache, base):
+    faulty = [True]
+
+    class Passing(base):
+        def encode_documents(self, texts):
+            rows = super().encode_documents(texts)
+            getattr(rows, "data" if base is LengthSparse else "flat")[0] = np.nan if faulty else 1
+            return rows
+
+    make = cached_learned if base is LengthSparse else cached_dense
+    encoder, texts = make(Passing(), cache), ["a bee", "snow"]
+    same_bits(encoder.encode_documents(texts), Passing().encode_documents(texts))
+    assert sum(one.vectors for one in cache.kept()) == 1
+    faulty.clear()
+    for _ in range(2):
+        same_bits(encoder.encode_documents(texts), Passing().encode_documents(texts))
+    assert sum(one.vectors for one in cache.kept()) == 2
+
+
+def test_a_row_that_is_kept_and_no_vector_is_made_again(cache):
+    space = Space.of(LetterDense.identity, "dense", "document")
+    cache.put({space: {key_of("snow"): np.full(26, np.nan, "<f4").tobytes()}})
+    same_bits(cached_dense(LetterDense(), cache).encode_documents(["snow"]), LetterDense().encode_documents(["snow"]))
+
+
+@pytest.mark.parametrize(
+    ("make", "base", "change", "said"),
+    [
+        (cached_dense, LetterDense, lambda rows: rows[1:], r"ndarray \(1, 26\); expected an array of numbers \(2, 26"),
+        (cached_dense, LetterDense, lambda rows: rows[:, 1:], r"ndarray \(2, 25\); expected an array of numbers"),
+        (cached_dense, LetterDense, lambda rows: None, r"ndarray \(\); expected an array of numbers"),
+        (cached_learned, LengthSparse, lambda rows: rows[1:], r"csr_matrix \(1, 64\); expected a scipy.sparse matrix"),
+        (cached_learned, LengthSparse, lambda rows: None, "an object of the class NoneType; expected a scipy.sparse"),
+    ],
+)
+def test_vectors_that_are_none_are_an_encoders_error(cache, make, base, change, said):
+    class Wrong(base):
+        def encode_documents(self, texts):
+            return change(super().encode_documents(texts))
+
+    with pytest.raises(EncoderError, match=said):
+        make(Wrong(), cache).encode_documents(["a bee", "snow"])
