@@ -12,6 +12,8 @@ from typing import Any
 # TREC runs and qrels are split on white space, and a lone surrogate cannot be written as UTF-8.
 _NOT_IN_ID = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
+MOST = 2**63  # what a column of the database has no room for
+
 
 class IngestError(ValueError):
     """Input that cannot become a document or a query; the message says where it is and what to do.
@@ -109,8 +111,10 @@ def _check_text(name: str, value: object, document_id: str) -> None:
 
 def _check_start(document: Document) -> None:
     start: object = document.start
-    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
-        raise IngestError(f"the start of document {document.id!r} is {start!r}; expected a character offset, 0 or more")
+    if not isinstance(start, int) or isinstance(start, bool) or not 0 <= start < MOST:
+        raise IngestError(
+            f"the start of document {document.id!r} is {start!r}; expected a character offset, 0 or more, below 2**63"
+        )
 
 
 def _odd_names(value: object) -> Iterator[object]:

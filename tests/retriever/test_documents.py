@@ -53,6 +53,10 @@ def test_a_valid_document_comes_back_itself():
         (Document("d", "x", metadata={"a": float("nan")}), "cannot be written as JSON"),
         (Document("d", "x", metadata={"a": "\udc80"}), "cannot be written as JSON"),
         (Document("d", "x", parent=""), "the parent id is empty"),
+        (
+            Document("d", "x", start=2**63),
+            f"the start of document 'd' is {2**63}; expected a character offset, 0 or more",
+        ),
         (Document("d", "x", start=-1), "the start of document 'd' is -1; expected a character offset, 0 or more"),
         (Document("d", "x", start=True), "the start of document 'd' is True"),
     ],
