@@ -111,6 +111,8 @@ def parsed(given: str) -> Spec:
 
 def check_spec(given: str, dim: int) -> None:
     """Raises a StoreError unless an index of vectors of `dim` dimensions can be made with this specification."""
+    if not isinstance(given, str):
+        raise StoreError(f"dense_index={given!r}: give auto, flat, or a FAISS factory string as IVF1024,SQ8 or HNSW32")
     if given == AUTO or parsed(given) == Spec(0, FLAT):
         return
     spec = parsed(given)
@@ -313,10 +315,15 @@ def _family(index: Any, spec: Spec) -> Family:
 def _is_sensible(index: Any) -> bool:
     """Returns whether sizes are in bounds that FAISS does not check before it is too late."""
     inner = _inner(index)
-    links = inner.hnsw.nb_neighbors(0) // 2 if hasattr(inner, "hnsw") else 2
+    links = _links(inner.hnsw) if hasattr(inner, "hnsw") else 2
     steps = [index.chain.at(i) for i in range(index.chain.size())] if _is_chain(index) else []
     narrower = all(step.d_out <= step.d_in for step in steps)
     return narrower and 1 <= getattr(inner, "nlist", 1) <= MOST_LISTS and 2 <= links <= MOST_LINKS
+
+
+def _links(graph: Any) -> int:
+    """Returns how many links a node of a graph has; 0 where it is too few for a graph to have levels."""
+    return graph.nb_neighbors(0) // 2 if graph.cum_nneighbor_per_level.size() > 1 else 0
 
 
 def _is_chain(index: Any) -> bool:
@@ -355,7 +362,8 @@ def _projection(spec: Spec, vectors: NDArray[np.float32], queries: NDArray[np.fl
 def _fill(index: Any, vectors: NDArray[np.float32], projection: Projection | None) -> None:
     """Trains and fills an empty index, a part of the vectors at a time."""
     inner = _inner(index)
-    parts: list[Any] = [inner, getattr(inner, "pq", None)]
+    rotations = _rotations(index)
+    parts: list[Any] = [inner, getattr(inner, "pq", None), *(rotation.pq for rotation in rotations)]
     for part in parts:  # FAISS would complain of few vectors on standard error
         if hasattr(part, "cp"):
             part.cp.min_points_per_centroid = 1
@@ -363,8 +371,23 @@ def _fill(index: Any, vectors: NDArray[np.float32], projection: Projection | Non
         inner.cp.niter, inner.cp.max_points_per_centroid = ROUNDS, TRAINED
     step = max(1, len(vectors) // max(TRAINED * getattr(inner, "nlist", 1), _CHUNK))
     index.train(_shortened(vectors[::step], projection))
+    for rotation in rotations:
+        rotation.pq = None  # it is Python's, and no longer needed
     for start in range(0, len(vectors), _CHUNK):
         index.add(_shortened(vectors[start : start + _CHUNK], projection))
+
+
+def _rotations(index: Any) -> list[Any]:
+    """Returns the OPQ steps before an index, each with the codes that it is trained with in reach."""
+    import faiss
+
+    swig: Any = faiss
+    places = range(index.chain.size()) if _is_chain(index) else ()
+    steps = [swig.downcast_VectorTransform(index.chain.at(i)) for i in places]
+    found = [step for step in steps if type(step).__name__ == "OPQMatrix"]
+    for rotation in found:
+        rotation.pq = swig.ProductQuantizer(rotation.d_out, rotation.M, 8)  # as FAISS would
+    return found
 
 
 def _shortened(vectors: NDArray[np.float32], projection: Projection | None) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ import numpy as np
 from . import attributes, database, files
 from .compiled import inverted, load_kernels
 from .contract import LEXICAL_BASE, CorruptError, Layout, StoreError
+from .dense import QUERIES, sample_queries
 from .opening import opened
 from .postings import Postings, impacts_of
 from .segment import Segment, folder_of
@@ -21,6 +22,7 @@ AGAIN = "restore the index from a copy, or index the documents again"
 # Added again without being deleted it would be taken for unchanged: its digest is the one that was stored.
 REWRITE = "delete the document and add it again, or restore the index from a copy"
 DECLARE = "drop the field and declare it again (`plait fields`): it is then filled anew"
+SAMPLES = "documents are whole, and large segments are tuned without sample queries: restore the file from a copy"
 COMPACT = "the documents are whole: `plait compact --anew` writes the segment anew from its forward copy"
 
 
@@ -93,14 +95,31 @@ def _checked(folder: Path, connection: sqlite3.Connection) -> Report:
     problems = list(_database(folder, connection))
     documents, hurt = _texts(connection)
     problems += [Problem(f"document {id!r}", "its text does not match its digest", REWRITE) for id in hurt]
-    layout = Layout(**database.settings(connection)["layout"])
+    settings = database.settings(connection)
+    layout = Layout(**settings["layout"])
+    problems += _queries(folder, settings.get(QUERIES), layout)
     rows, count, size = database.segments(connection), 1, (folder / database.NAME).stat().st_size
+    if (samples := folder / QUERIES).is_file():
+        count, size = count + 1, size + samples.stat().st_size
     load_kernels()
     for row in rows:
         problems += _segment(folder, row, layout)
         inside = [path for path in folder_of(folder, row).glob("*") if path.is_file()]
         count, size = count + len(inside), size + sum(path.stat().st_size for path in inside)
     return Report(count, size, documents, tuple(problems))
+
+
+def _queries(folder: Path, written: str | None, layout: Layout) -> Iterator[Problem]:
+    """Yields what is wrong with the sample queries; `written` is their checksum, which older indexes do not tell."""
+    path = folder / QUERIES
+    try:
+        if sample_queries(folder, layout.dim) is None:
+            if written is not None:
+                yield Problem(str(path), "it is missing", SAMPLES)
+        elif written is not None and files.checksum(path) != written:
+            yield Problem(str(path), "its checksum is not the one that was written", SAMPLES)
+    except CorruptError as error:
+        yield Problem(str(path), str(error), SAMPLES)
 
 
 def _database(folder: Path, connection: sqlite3.Connection) -> Iterator[Problem]:

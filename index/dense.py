@@ -97,17 +97,33 @@ def write_dense(
     """
     if not (folder / DENSE).exists():
         write_flat(vectors, folder / DENSE)
-    if len(vectors) <= SCANNED:  # no search would ask a first stage
-        return {"spec": ann.FLAT}
     size, dim = vectors.shape
+    if not has_first(size, dim, spec, table):
+        return {"spec": ann.FLAT}
     least_recall = LEAST_RECALL if spec == ann.AUTO else 0.0
     return ann.build(folder, vectors, ann.chosen(spec, size, dim, table), queries, least_recall=least_recall)
 
 
-def sample_queries(index: Path) -> NDArray[np.float32] | None:
-    """Returns the sample queries that an index was made with, float32 (m, dim), or None."""
+def has_first(size: int, dim: int, spec: str = ann.AUTO, table: tuple[ann.Choice, ...] = ann.TABLE) -> bool:
+    """Returns whether a segment of so many documents gets a first stage; up to `SCANNED` no search would ask it."""
+    return size > SCANNED and ann.chosen(spec, size, dim, table) != ann.parsed(ann.FLAT)
+
+
+def sample_queries(index: Path, dim: int) -> NDArray[np.float32] | None:
+    """Returns the sample queries that an index was made with, float32 (m, dim), or None.
+
+    Raises:
+        CorruptError: their file is damaged.
+    """
     path = index / QUERIES
-    return read_array(path) if path.exists() else None
+    if not path.exists():
+        return None
+    found = read_array(path, "f4")
+    if found.ndim != 2 or found.shape[1] != dim:
+        raise CorruptError(f"{path} holds an array of the shape {found.shape}; the index expects (any, {dim})")
+    if not np.isfinite(found).all():
+        raise CorruptError(f"{path} holds NaN or infinite numbers")
+    return found
 
 
 class Proposed(NamedTuple):

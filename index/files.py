@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import tokenize
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ except ImportError:  # Windows: a file that somebody has open cannot be removed,
 MANIFEST = "manifest.json"
 READ_BYTES = 1 << 20  # arrays up to this size are read instead of mapped: an index of many segments has many files
 _CHUNK = 1 << 22
+# What numpy makes of a damaged .npy file; its header is a Python expression, and its shape may be of any size.
+_UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError, TypeError, MemoryError, OverflowError)
 
 
 def sync_folder(folder: Path) -> None:
@@ -91,13 +94,24 @@ class Growing:
             raise ValueError(f"{self._missing} values were announced and not written")
 
 
-def read_array(path: Path) -> NDArray[Any]:
-    """Returns a .npy array, read-only; a large one is mapped, which keeps a file open for as long."""
+def read_array(path: Path, dtype: DTypeLike = None) -> NDArray[Any]:
+    """Returns a .npy array, read-only; a large one is mapped, which keeps a file open for as long.
+
+    Args:
+        path: the file.
+        dtype: of its values, where it is known.
+
+    Raises:
+        CorruptError: it cannot be read, or holds values of another type.
+    """
     try:
         mode = "r" if path.stat().st_size > READ_BYTES else None
-        return read_only(np.load(path, mmap_mode=mode, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+        found = read_only(np.load(path, mmap_mode=mode, allow_pickle=False))
+    except _UNREADABLE as error:
         raise CorruptError(f"{path} cannot be read as an array: {error}") from error
+    if dtype is not None and found.dtype != dtype:
+        raise CorruptError(f"{path} holds values of the type {found.dtype}; {np.dtype(dtype)} were written")
+    return found
 
 
 def read_only(values: NDArray[Any]) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 # What a segment's rows hold, and, where rows are out of order, the same ascending and the row of each.
 POSITIONS, SORTED, SORTED_ROWS = "positions", "positions_sorted", "positions_row"
+TYPES = {POSITIONS: "i8", SORTED: "i8", SORTED_ROWS: "u4"}
 
 
 def position_arrays(positions: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -157,3 +157,22 @@ def invert(forward: Forward, impacts: NDArray[np.uint8], id_rank: NDArray[np.uin
 
 def _frequency(literal: NDArray[np.uint8], starts: NDArray[np.intp]) -> NDArray[np.uint32]:
     return np.add.reduceat(literal, starts, dtype=np.uint32) if starts.size else np.empty(0, np.uint32)
+
+
+# The types of their values, as they are stored.
+FORWARD_TYPES = {"starts": "i8", "terms": "u4", "values": "u1", "literal": "u1", "lengths": "u4"}
+POSTINGS_TYPES = {
+    "terms": "u4",
+    "frequency": "u4",
+    "cells": "u4",
+    "row_start": "u4",
+    "cell_window": "u2",
+    "cell_start": "u4",
+    "cell_max": "u1",
+    "offsets": "u2",
+    "impacts": "u1",
+    "rows": "u1",
+    "peaks": "u1",
+    "id_rank": "u4",
+    "shape": "i8",
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -17,9 +18,10 @@ from . import files, reference
 from .compiled import inverted, kernels, sums_of
 from .contract import LEXICAL_BASE, CorruptError, Layout
 from .database import SegmentRow
-from .dense import DenseSegment, sample_queries, vector_total, write_dense
-from .positions import POSITIONS, SORTED, SORTED_ROWS, Positions, position_arrays
-from .postings import Forward, Postings, impacts_of
+from .dense import DenseSegment, has_first, sample_queries, vector_total, write_dense
+from .positions import TYPES as POSITION_TYPES
+from .positions import Positions, position_arrays
+from .postings import FORWARD_TYPES, POSTINGS_TYPES, Forward, Postings, impacts_of
 
 NONE_DEAD = np.empty(0, np.uint8)
 NO_FLOOR = np.uint32(0)
@@ -81,12 +83,24 @@ def seal_segment(
     facts: dict[str, Any] = {"documents": forward.size, "dim": layout.dim, "reordered": reordered}
     facts |= {"average_length": average, "largest_norm": 0.0}
     if vectors is not None:
-        facts["dense"] = write_dense(folder, vectors, layout.dense_index, queries=sample_queries(folder.parent.parent))
+        queries = _samples(folder.parent.parent, len(vectors), layout)
+        facts["dense"] = write_dense(folder, vectors, layout.dense_index, queries=queries)
         facts["largest_norm"] = float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max(initial=0.0)))
         facts["vector_total"] = " ".join(map(str, vector_total(vectors).tolist()))  # one line of the manifest
     written = files.write_manifest(folder, facts)
     files.sync_folder(folder.parent)
     return written
+
+
+def _samples(index: Path, size: int, layout: Layout) -> NDArray[np.float32] | None:
+    """Returns the sample queries of an index for a segment that is tuned to them; None, with a warning, if damaged."""
+    if not has_first(size, layout.dim, layout.dense_index):
+        return None
+    try:
+        return sample_queries(index, layout.dim)
+    except CorruptError as error:
+        warnings.warn(f"{error}; the segment is made without sample queries", RuntimeWarning, stacklevel=2)
+        return None
 
 
 def folder_of(index: Path, row: SegmentRow) -> Path:
@@ -147,8 +161,8 @@ class Segment:
     @cached_property
     def places(self) -> Positions:
         """The translation between rows and positions."""
-        names = [name for name in (POSITIONS, SORTED, SORTED_ROWS) if f"{name}.npy" in self.manifest["files"]]
-        arrays = {name: files.read_array(self.folder / f"{name}.npy") for name in names}
+        names = [name for name in POSITION_TYPES if f"{name}.npy" in self.manifest["files"]]
+        arrays = {name: files.read_array(self.folder / f"{name}.npy", POSITION_TYPES[name]) for name in names}
         return Positions(self.row.first, self.size, arrays)
 
     def positions_of(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -162,7 +176,8 @@ class Segment:
     @cached_property
     def postings(self) -> Postings:
         """The searchable arrays, mapped."""
-        found = Postings(**{name: files.read_array(self.folder / f"{name}.npy") for name in Postings._fields})
+        types = POSTINGS_TYPES.items()
+        found = Postings(**{name: files.read_array(self.folder / f"{name}.npy", type) for name, type in types})
         if not found.fits(self.size):  # the kernels rely on it, and a large segment's checksums are not computed
             raise CorruptError(
                 f"{self.folder / 'shape.npy'} is damaged: {found.shape.tolist()} is no shape of a segment"
@@ -172,7 +187,8 @@ class Segment:
     @cached_property
     def forward(self) -> Forward:
         """The forward copy, mapped."""
-        return Forward(**{name: files.read_array(self.folder / f"forward_{name}.npy") for name in Forward._fields})
+        types = FORWARD_TYPES.items()
+        return Forward(**{name: files.read_array(self.folder / f"forward_{name}.npy", type) for name, type in types})
 
     def search(
         self,

@@ -22,6 +22,9 @@ from .contract import Layout, StoreError
 from .dense import QUERIES
 from .fields import shown
 
+LARGEST = float(np.finfo(np.float32).max)
+MOST_DIMENSIONS = 1 << 20
+BOUNDS = {"b": 1.0}  # of BM25's length normalisation
 LEFT_SECONDS = 3600  # nobody takes so long to make an empty index
 
 
@@ -53,11 +56,10 @@ def create(
         raise StoreError(f"{folder} is a file; choose another name for the index, which is a folder")
     if folder.exists() and any(folder.iterdir()):
         raise StoreError(f"{folder} exists and is not empty; choose another name for the index")
-    if not 1 <= layout.window <= 65536:
-        raise StoreError(f"a window holds 1 to 65,536 documents, not {layout.window}")
+    _check_numbers(layout)
     check_spec(layout.dense_index, layout.dim)
-    if queries is not None and queries.shape[1] != layout.dim:
-        raise StoreError(f"sample queries have {queries.shape[1]} dimensions; the index is made for {layout.dim}")
+    if queries is not None:
+        queries = _samples(queries, layout.dim)
     with database.explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Made aside and renamed: a crash leaves either no index or a whole one.
@@ -65,10 +67,12 @@ def create(
         _tidy(folder.parent, prefix)
         made = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         try:
-            _fill(made, {**settings, "layout": asdict(layout), "made": secrets.token_hex(8)}, fields or {})
+            kept = {**settings, "layout": asdict(layout), "made": secrets.token_hex(8)}
             if queries is not None and len(queries):
                 files.write_array(made / QUERIES, queries)
                 files.sync_file(made / QUERIES)
+                kept[QUERIES] = files.checksum(made / QUERIES)
+            _fill(made, kept, fields or {})
             made.chmod(0o755)
             if folder.exists():
                 folder.rmdir()
@@ -77,6 +81,34 @@ def create(
             shutil.rmtree(made, ignore_errors=True)
             raise
         files.sync_folder(folder.absolute().parent)
+
+
+def _check_numbers(layout: Layout) -> None:
+    """Raises a StoreError unless a layout's numbers are of the kind and within the bounds that they need."""
+    if not _is_whole(layout.window) or not 1 <= layout.window <= 65536:
+        raise StoreError(f"a window holds 1 to 65,536 documents, not {layout.window!r}")
+    if not _is_whole(layout.dim) or not 0 <= layout.dim <= MOST_DIMENSIONS:
+        raise StoreError(f"dim is a whole number, 0 (no dense strand) to {MOST_DIMENSIONS:,}, not {layout.dim!r}")
+    for name in ("k1", "b", "learned_scale"):
+        value: Any = getattr(layout, name)
+        if not isinstance(value, (int, float)) or not 0 <= value <= BOUNDS.get(name, LARGEST):
+            raise StoreError(f"{name} is a number from 0 to {BOUNDS.get(name, LARGEST):g}, not {value!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _samples(queries: Any, dim: int) -> NDArray[np.float32]:
+    """Returns sample queries as they are kept, or raises a StoreError where they are none of an index."""
+    found = np.asarray(queries)
+    if found.ndim != 2 or found.dtype.kind not in "fiu":
+        raise StoreError(f"sample queries are an array of numbers, (any, {dim}), not {found.dtype} {found.shape}")
+    if found.shape[1] != dim:
+        raise StoreError(f"sample queries have {found.shape[1]} dimensions; the index is made for {dim}")
+    if not (np.abs(found) <= LARGEST).all():
+        raise StoreError("sample queries hold NaN or infinite values, or some that are too large for float32")
+    return np.ascontiguousarray(found, np.float32)
 
 
 def _tidy(parent: Path, prefix: str) -> None:

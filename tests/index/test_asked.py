@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
-from plait.index import Snapshot, StoreError, Writer
+from plait.index import CorruptError, Layout, Snapshot, StoreError, Writer, create, files
 from plait.index.compiled import load_kernels
 
 from .making import made
@@ -109,3 +111,44 @@ def test_a_selection_is_of_living_documents(tmp_path, compacted):
         assert snapshot.ids(snapshot.positions_in(chosen)) == ["d1", "d21", "d39"]
         assert sorted(snapshot.ids(snapshot.dense_search(QUERY, 9, within=chosen).positions)) == ["d1", "d21", "d39"]
         assert snapshot.selected(np.array([0, 38])).count == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"dim": -1}, r"dim is a whole number, 0 \(no dense strand\) to 1,048,576, not -1"),
+        ({"dim": 3.5}, "dim is a whole number, .* not 3.5"),
+        ({"window": 0}, "a window holds 1 to 65,536 documents, not 0"),
+        ({"window": 16.0}, "a window holds 1 to 65,536 documents, not 16.0"),
+        ({"k1": float("nan")}, "k1 is a number from 0 to .*, not nan"),
+        ({"k1": -1.0}, "k1 is a number from 0 to .*, not -1.0"),
+        ({"b": 1.5}, "b is a number from 0 to 1, not 1.5"),
+        ({"learned_scale": float("inf")}, "learned_scale is a number from 0 to .*, not inf"),
+        ({"dense_index": None}, "dense_index=None: give auto"),
+    ],
+)
+def test_layouts_that_no_index_can_have(tmp_path, given, said):
+    with pytest.raises(StoreError, match=said):
+        create(tmp_path / "i", Layout(**given), {})
+    assert not (tmp_path / "i").exists()
+
+
+def test_a_closed_writer_says_so(tmp_path):
+    writer = Writer(made(tmp_path / "i", ["a"]))
+    writer.close()
+    for ask in (writer.commit, writer.compact, lambda: writer.delete(["a"]), lambda: writer.digests(["a"])):
+        with pytest.raises(StoreError, match=r"this writer of .* is closed; open another one"):
+            ask()
+
+
+@pytest.mark.parametrize("place", range(0, 128, 3))
+def test_a_damaged_header_is_an_error_or_makes_no_difference(tmp_path, place):
+    path, values = tmp_path / "a.npy", np.arange(50, dtype=np.uint32)
+    files.write_array(path, values)
+    whole = path.read_bytes()
+    for bit in range(8):
+        path.write_bytes(bytes([*whole[:place], whole[place] ^ 1 << bit, *whole[place + 1 :]]))
+        with contextlib.suppress(CorruptError):
+            found = files.read_array(path, "u4")
+            np.testing.assert_array_equal(found, values[: found.size])
+            assert found.size in (50, 40, 10, 5)  # a damaged length, which the sizes in a manifest tell

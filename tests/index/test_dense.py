@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plait.index import CorruptError, Layout, Snapshot, StoreError, Writer, ann, compiled, create, dense, effort, files
+from plait.index import (
+    CorruptError,
+    Layout,
+    Snapshot,
+    StoreError,
+    Writer,
+    ann,
+    check,
+    compiled,
+    create,
+    dense,
+    effort,
+    files,
+)
 from plait.index.compiled import dense_kernels, load_kernels
 from plait.index.dense import DenseSegment, row_scores, scores_at, write_dense, write_flat
 from plait.retriever import Document, Retriever
@@ -430,6 +444,8 @@ def test_too_few_vectors_for_a_specification_stay_flat_and_say_why(tmp_path):
         ("best", "give auto, flat, or a factory string"),
         ("IVF0,SQ8", "cannot be filled"),
         ("HNSW0", "cannot be filled"),
+        ("HNSW1", "cannot be filled"),
+        (None, "dense_index=None: give auto, flat, or a FAISS factory string"),
         ("HNSW100000", "cannot be filled"),
         ("PCA1000,SQ8", "cannot be filled"),
         ("NSG32", "makes a FAISS IndexNSGFlat, which cannot be a first stage; give auto, flat"),
@@ -525,9 +541,79 @@ def test_an_index_keeps_its_choice_and_tells_it(tmp_path):
     snapshot.close()
 
 
-def test_sample_queries_of_another_size_are_refused(tmp_path):
-    with pytest.raises(StoreError, match="sample queries have 24 dimensions; the index is made for 12"):
-        create(tmp_path / "i", Layout(dim=12), {}, queries=QUERIES)
+@pytest.mark.parametrize(
+    ("queries", "said"),
+    [
+        (QUERIES, "sample queries have 24 dimensions; the index is made for 12"),
+        (QUERIES[0], r"sample queries are an array of numbers, \(any, 12\), not float32 \(24,\)"),
+        (np.full((2, 12), np.nan), "sample queries hold NaN or infinite values, or some that are too large"),
+        (np.full((2, 12), 1e300), "sample queries hold NaN or infinite values, or some that are too large"),
+    ],
+)
+def test_sample_queries_that_are_none_are_refused(tmp_path, queries, said):
+    with pytest.raises(StoreError, match=said):
+        create(tmp_path / "i", Layout(dim=12), {}, queries=queries)
+    assert not (tmp_path / "i").exists()
+
+
+def test_rotated_codes_are_trained_without_a_word(tmp_path, capfd):
+    segment = written(tmp_path / "rotated", "OPQ8,IVF4,PQ8")
+    assert found_share(segment, QUERIES, 10) >= 0.9
+    assert capfd.readouterr() == ("", "")
+
+
+def hurt_header(path):
+    path.write_bytes(path.read_bytes().replace(b"(", b"[", 1))
+
+
+def hurt_values(path):
+    path.write_bytes(path.read_bytes()[:-4] + np.array([np.nan], "<f4").tobytes())
+
+
+def hurt_shape(path):
+    files.write_array(path, QUERIES[:, 1:])
+
+
+def hurt_type(path):
+    files.write_array(path, QUERIES.astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("hurt", "said"),
+    [
+        (hurt_header, "cannot be read as an array"),
+        (hurt_values, "holds NaN or infinite numbers"),
+        (hurt_shape, r"holds an array of the shape \(\d+, 23\); the index expects \(any, 24\)"),
+        (hurt_type, "holds values of the type float64; float32 were written"),
+    ],
+)
+def test_damaged_sample_queries_stop_no_commit_and_are_found(tmp_path, hurt, said):
+    create(tmp_path / "i", Layout(dim=DIM, dense_index="IVF16,SQ8"), {}, queries=QUERIES)
+    assert check(tmp_path / "i").problems == ()
+    hurt(tmp_path / "i" / dense.QUERIES)
+    (problem,) = check(tmp_path / "i").problems
+    assert problem.where == str(tmp_path / "i" / dense.QUERIES)
+    assert re.search(said, problem.what)
+    writer = Writer(tmp_path / "i")
+    writer.add([Document(id="few", text="-")], {}, VECTORS[:1])
+    writer.commit()  # nothing is tuned, so nothing is read
+    writer.add([Document(id=f"d{i:04}", text="-") for i in range(SIZE)], {}, VECTORS)
+    with pytest.warns(RuntimeWarning, match=f"{said}.*; the segment is made without sample queries"):
+        writer.commit()
+    writer.close()
+    with Snapshot(tmp_path / "i") as snapshot:
+        assert snapshot.documents == SIZE + 1
+
+
+def test_sample_queries_that_were_changed_or_lost_are_found(tmp_path):
+    create(tmp_path / "i", Layout(dim=DIM), {}, queries=QUERIES)
+    path = tmp_path / "i" / dense.QUERIES
+    files.write_array(path, -QUERIES)
+    assert [problem.what for problem in check(tmp_path / "i").problems] == [
+        "its checksum is not the one that was written"
+    ]
+    path.unlink()
+    assert [problem.what for problem in check(tmp_path / "i").problems] == ["it is missing"]
 
 
 class Hashed:
@@ -549,7 +635,7 @@ def test_a_retriever_passes_choice_and_queries_on(tmp_path):
         made.add([{"id": "1", "text": "a sea"}])
         made.commit()
         assert made.info()["dense_index"] == "HNSW8"
-    np.testing.assert_array_equal(dense.sample_queries(tmp_path / "i"), [[1, 5, 1, 2], [1, 3, 1, 1]])
+    np.testing.assert_array_equal(dense.sample_queries(tmp_path / "i", 4), [[1, 5, 1, 2], [1, 3, 1, 1]])
     assert dense.sample_queries(Path(tmp_path)) is None
 
 
