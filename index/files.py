@@ -94,7 +94,7 @@ class Growing:
             raise ValueError(f"{self._missing} values were announced and not written")
 
 
-def read_array(path: Path, dtype: DTypeLike = None) -> NDArray[Any]:
+def read_array(path: Path, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """Returns a .npy array, read-only; a large one is mapped, which keeps a file open for as long.
 
     Args:
