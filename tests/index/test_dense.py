@@ -636,7 +636,7 @@ def test_a_retriever_passes_choice_and_queries_on(tmp_path):
         made.commit()
         assert made.info()["dense_index"] == "HNSW8"
     np.testing.assert_array_equal(dense.sample_queries(tmp_path / "i", 4), [[1, 5, 1, 2], [1, 3, 1, 1]])
-    assert dense.sample_queries(Path(tmp_path)) is None
+    assert dense.sample_queries(Path(tmp_path), 4) is None
 
 
 # Against an oracle
