@@ -107,7 +107,8 @@ def test_a_slider_orders_the_hits_at_hand_as_the_server_orders_them_without_step
     assert page.inner_text("#status").endswith(" · ordered anew in the page")
     assert [(wish["k"], "weights" in wish) for wish in server.asked] == [(11, False), (100, False)]
     weights = {"lexical": 1.0, "learned": 0.07, "dense": 0.0}
-    alike = retriever.search("honey in winter cities", k=10, weights=weights)  # feedback moves the dense query alone
+    # Feedback moves the dense query alone; and the page asks every strand, whatever it weighs.
+    alike = retriever.search("honey in winter cities", k=10, weights=weights, strands=retriever.strands)
     assert ids(page) == [hit.id for hit in alike]
     assert strip(page, ".score") == [f"{hit.score:.3f}" for hit in alike]
     assert page.evaluate("new URLSearchParams(location.search).get('w')") == "lexical:1,learned:0.07,dense:0"
