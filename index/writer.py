@@ -338,10 +338,11 @@ class Writer:
         if learned is None or not learned.nnz:
             return
         if scale := self.layout.learned_scale:
-            cut = np.count_nonzero(learned.data > (STEPS + 0.5) * scale)
+            if np.count_nonzero(learned.data > (STEPS + 0.5) * scale) <= learned.nnz / FEW_CUT:
+                return
             rows = database.segments(self._connection)
             stored = sum(row.postings for row in rows) + sum(p.terms.size for parts in self._sparse for p in parts)
-            if cut <= learned.nnz / FEW_CUT or stored > FEW_STORED * learned.nnz:
+            if stored > FEW_STORED * learned.nnz:
                 return
         self._rescale(step_for(learned.data))
 
