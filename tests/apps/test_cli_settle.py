@@ -88,5 +88,6 @@ def test_what_an_index_keeps_and_cannot_be_taken_is_named_and_changed_at_once(pl
     )
     assert said.endswith("; plait settle --fusion changes it")
     plait("settle", two, "--fusion", "plait", "--pipeline", "plait")
-    assert "steps questions,feedback" not in plait("info", two).err
+    told = plait("info", two, "--json").json
+    assert (told["fusion"], told["pipeline"]) == ("convex", "questions,feedback")
     assert plait("search", two, "snow", "--json").json["hits"]
